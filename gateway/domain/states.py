@@ -1,0 +1,105 @@
+"""States of a series, a job and a delivery, and the one table of the moves between them.
+
+The store turns `sources()` into the WHERE of every conditional update, so a move that is not in the table cannot be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class SeriesState(StrEnum):
+    """Where a received series stands."""
+
+    RECEIVING = "RECEIVING"  # instances arrive, completeness is being judged
+    COMPLETE = "COMPLETE"  # closed on evidence, waiting for route
+    ROUTED = "ROUTED"  # at least one job was made
+    UNMATCHED = "UNMATCHED"  # no enabled rule matches
+    BLOCKED = "BLOCKED"  # the loop guard found it to be synthetic
+
+
+class JobState(StrEnum):
+    """Where one run of a pipeline on one revision of a series stands."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"  # the derived instances are durable; its deliveries tell the rest
+    REFUSED = "REFUSED"  # the series does not fit the pipeline's input contract
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    SUPERSEDED = "SUPERSEDED"  # a later revision of the series replaced it before it ran
+
+
+class DeliveryState(StrEnum):
+    """Where the transfer of one job's result to one destination stands."""
+
+    QUEUED = "QUEUED"  # also between two attempts, until `not_before`
+    SENDING = "SENDING"
+    DELIVERED = "DELIVERED"  # every instance has its Success
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+
+SERIES_MOVES: Mapping[SeriesState, frozenset[SeriesState]] = {
+    SeriesState.RECEIVING: frozenset({SeriesState.COMPLETE}),
+    SeriesState.COMPLETE: frozenset(
+        {SeriesState.ROUTED, SeriesState.UNMATCHED, SeriesState.BLOCKED, SeriesState.RECEIVING}
+    ),
+    # a late instance raises the revision and reopens the series
+    SeriesState.ROUTED: frozenset({SeriesState.RECEIVING}),
+    SeriesState.UNMATCHED: frozenset({SeriesState.RECEIVING}),
+    SeriesState.BLOCKED: frozenset({SeriesState.RECEIVING}),
+}
+
+JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
+    JobState.QUEUED: frozenset(
+        {JobState.RUNNING, JobState.CANCELLED, JobState.SUPERSEDED, JobState.FAILED}
+    ),
+    JobState.RUNNING: frozenset(
+        {
+            JobState.SUCCEEDED,
+            JobState.REFUSED,
+            JobState.FAILED,
+            JobState.QUEUED,
+            JobState.CANCELLED,
+            JobState.SUPERSEDED,
+        }
+    ),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.REFUSED: frozenset({JobState.QUEUED}),  # an administrator may ask for another run
+    JobState.FAILED: frozenset({JobState.QUEUED}),
+    JobState.CANCELLED: frozenset({JobState.QUEUED}),
+    JobState.SUPERSEDED: frozenset(),
+}
+
+DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = {
+    DeliveryState.QUEUED: frozenset({DeliveryState.SENDING, DeliveryState.CANCELLED, DeliveryState.FAILED}),
+    DeliveryState.SENDING: frozenset(
+        {DeliveryState.DELIVERED, DeliveryState.QUEUED, DeliveryState.FAILED, DeliveryState.CANCELLED}
+    ),
+    DeliveryState.DELIVERED: frozenset({DeliveryState.QUEUED}),  # resend: the same bytes, the same UIDs
+    DeliveryState.FAILED: frozenset({DeliveryState.QUEUED}),
+    DeliveryState.CANCELLED: frozenset({DeliveryState.QUEUED}),
+}
+
+SERIES_ENDED = frozenset({SeriesState.ROUTED, SeriesState.UNMATCHED, SeriesState.BLOCKED})
+JOB_ENDED = frozenset(
+    {JobState.SUCCEEDED, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED, JobState.SUPERSEDED}
+)
+DELIVERY_ENDED = frozenset({DeliveryState.DELIVERED, DeliveryState.FAILED, DeliveryState.CANCELLED})
+
+
+def series_sources(to: SeriesState) -> frozenset[SeriesState]:
+    """The states from which a series may move to `to`."""
+    return frozenset(state for state, targets in SERIES_MOVES.items() if to in targets)
+
+
+def job_sources(to: JobState) -> frozenset[JobState]:
+    """The states from which a job may move to `to`."""
+    return frozenset(state for state, targets in JOB_MOVES.items() if to in targets)
+
+
+def delivery_sources(to: DeliveryState) -> frozenset[DeliveryState]:
+    """The states from which a delivery may move to `to`."""
+    return frozenset(state for state, targets in DELIVERY_MOVES.items() if to in targets)

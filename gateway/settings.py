@@ -1,0 +1,295 @@
+"""Every setting, declared once: type, unit, default and help. Read from ``settings.toml``, then the environment.
+
+An environment variable overrides the file: ``ATHANOR_LISTENER__PORT=104``. Secrets have no place in the file: a
+database or broker URL with a password comes from the environment or from the file named by ``*_URL_FILE``.
+Relative paths are relative to the folder of the settings file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from gateway.errors import ConfigurationError
+
+EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+DEFAULT_FILE = Path("settings.toml")
+
+
+def _ae_title(text: str) -> str:
+    if not 1 <= len(text.strip()) <= 16 or not text.isascii() or not text.isprintable() or "\\" in text:
+        raise ValueError(f"found {text!r}; expected 1 to 16 printable ASCII characters without a backslash")
+    return text.strip()
+
+
+def _network(text: str) -> str:
+    return str(ip_network(text, strict=False))
+
+
+AETitle = Annotated[str, AfterValidator(_ae_title)]
+Network = Annotated[str, AfterValidator(_network)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Node(_Section):
+    """Who this node is, in associations and in the objects it makes."""
+
+    ae_title: AETitle = Field("ATHANOR", description="our AE title, called by modalities and calling to the PACS")
+    state_dir: Path = Field(Path("var"), description="folder of the spool, the embedded database and the broker")
+    uid_root: str = Field(
+        "", description="a UID root registered to your organisation; empty = UIDs under 2.25 (PS3.5 B.2)"
+    )
+    manufacturer: str = Field("Athanor", description="Manufacturer in derived instances", max_length=64)
+    model_name: str = Field("Athanor gateway", description="Manufacturer's Model Name", max_length=64)
+    serial_number: str = Field("", description="Device Serial Number", max_length=64)
+    station_name: str = Field("ATHANOR", description="Station Name", max_length=16)
+    institution_name: str = Field("", description="Institution Name of the gateway", max_length=64)
+    content_qualification: Literal["RESEARCH", "PRODUCT", "SERVICE"] = Field(
+        "RESEARCH", description="Content Qualification; PRODUCT only for a cleared deployment"
+    )
+    series_prefix: str = Field(
+        "SYNTH-AI", description="start of every derived Series Description", min_length=1, max_length=16
+    )
+
+
+class Listener(_Section):
+    """The C-STORE and C-ECHO SCP."""
+
+    address: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
+    port: int = Field(11112, description="TCP port", ge=0, le=65535)
+    max_associations: int = Field(64, description="associations at a time", ge=1)
+    max_connections_per_address: int = Field(
+        16, description="connections of one address that have no association yet", ge=1
+    )
+    request_deadline_s: float = Field(
+        10.0, description="seconds from connection to a whole A-ASSOCIATE-RQ", gt=0
+    )
+    network_timeout_s: float = Field(60.0, description="seconds of silence that end an association", gt=0)
+    dimse_timeout_s: float = Field(60.0, description="seconds that one DIMSE message may take", gt=0)
+    max_instance_bytes: int = Field(2_147_483_648, description="largest data set accepted, bytes", gt=0)
+    require_called_ae_title: bool = Field(False, description="reject associations that call another AE title")
+    calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that may call; empty = any")
+    calling_networks: tuple[Network, ...] = Field(
+        (), description="networks (CIDR) that may call; empty = any"
+    )
+
+
+class Spool(_Section):
+    """Where the bytes are."""
+
+    reserve_bytes: int = Field(
+        2_000_000_000, description="free bytes under which C-STORE answers 0xA700", ge=0
+    )
+
+
+class Assemble(_Section):
+    """When a series is complete."""
+
+    quiet_s: float = Field(5.0, description="silence that closes a series on partial evidence, seconds", gt=0)
+    quiet_full_s: float = Field(1.0, description="silence that closes it on full evidence, seconds", gt=0)
+    fallback_s: float = Field(60.0, description="silence that closes it on no evidence, seconds", gt=0)
+
+
+class Process(_Section):
+    """The workers that run generators."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto = one worker per GPU, else CPU")
+    threads: int = Field(0, description="torch threads per CPU worker; 0 = all cores", ge=0)
+    lease_s: float = Field(30.0, description="a job with no progress for this long is taken back", gt=0)
+    max_attempts: int = Field(3, description="attempts before a job ends FAILED", ge=1)
+    max_series_bytes: int = Field(
+        4_000_000_000, description="largest decoded series, bytes, refused before decoding", gt=0
+    )
+
+
+class Deliver(_Section):
+    """The way back to the PACS."""
+
+    threads: int = Field(8, description="associations to destinations at a time", ge=1)
+    per_destination: int = Field(2, description="associations to one destination at a time", ge=1)
+    lease_s: float = Field(120.0, description="a delivery with no answer for this long is taken back", gt=0)
+    connect_timeout_s: float = Field(10.0, description="TCP connection", gt=0)
+    response_timeout_s: float = Field(60.0, description="one C-STORE response", gt=0)
+    first_retry_s: float = Field(5.0, description="wait before the second attempt", gt=0)
+    growth: float = Field(2.0, description="each wait is this many times the last", ge=1)
+    longest_retry_s: float = Field(3600.0, description="no wait is longer", gt=0)
+    give_up_s: float = Field(259_200.0, description="age at which a delivery ends FAILED (3 days)", gt=0)
+
+
+class Destination(_Section):
+    """A storage SCP that takes results, and how it wants them encoded."""
+
+    ae_title: AETitle
+    host: str
+    port: int = Field(ge=1, le=65535)
+    iod: Literal["secondary-capture", "source"] = Field(
+        "secondary-capture", description="SC Image, or the SOP class of the source marked DERIVED"
+    )
+    transfer_syntax: str = Field(
+        EXPLICIT_VR_LITTLE_ENDIAN, description="transfer syntax UID in which results are made and offered first"
+    )
+    modality: Literal["source", "OT"] = Field("source", description="value of Modality in results")
+    label: bool = Field(True, description="burn SYNTHETIC into a corner")
+
+    @property
+    def profile(self) -> str:
+        """Names the encoding: destinations with the same profile are sent the same files."""
+        iod = "sc" if self.iod == "secondary-capture" else "native"
+        label = "label" if self.label else "plain"
+        return f"{iod}-{self.modality.lower()}-{label}-{self.transfer_syntax}"
+
+
+class Database(_Section):
+    """The truth."""
+
+    url: str = Field("", description="SQLAlchemy URL; empty = SQLite (WAL) in state_dir")
+    url_file: Path | None = Field(None, description="file that holds the URL, for a URL with a password")
+
+
+class Broker(_Section):
+    """The doorbell."""
+
+    url: str = Field(
+        "", description="redis://, rediss://, redis+socket:// or amqp:// URL; empty = an embedded Valkey or Redis"
+    )
+    url_file: Path | None = Field(None, description="file that holds the URL, for a URL with a password")
+
+
+class Rules(_Section):
+    """Routing."""
+
+    seed: Path | None = Field(Path("rules.toml"), description="rules read into an empty database at start")
+
+
+class Settings(BaseSettings):
+    """All settings of one node. Build it with `read_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ATHANOR_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    node: Node = Node()
+    listener: Listener = Listener()
+    spool: Spool = Spool()
+    assemble: Assemble = Assemble()
+    process: Process = Process()
+    deliver: Deliver = Deliver()
+    database: Database = Database()
+    broker: Broker = Broker()
+    rules: Rules = Rules()
+    weights_dir: Path | None = Field(None, description="folder of released models; empty = those that ship")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="auto = console on a terminal")
+    destinations: dict[str, Destination] = Field(default_factory=dict, description="by the name that rules use")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        # what read_settings hands over is the file, so the environment stands above it
+        return env_settings, init_settings
+
+    @property
+    def spool_dir(self) -> Path:
+        """Folder of received and derived instances."""
+        return self.node.state_dir / "spool"
+
+    @property
+    def run_dir(self) -> Path:
+        """Folder of sockets and of the embedded broker's files."""
+        return self.node.state_dir / "run"
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the database in use."""
+        url = _secret(self.database.url, self.database.url_file)
+        return url or f"sqlite:///{self.node.state_dir / 'athanor.sqlite'}"
+
+    @property
+    def broker_url(self) -> str:
+        """Broker URL in use."""
+        return _secret(self.broker.url, self.broker.url_file) or f"redis+socket://{self.broker_socket}"
+
+    @property
+    def broker_is_embedded(self) -> bool:
+        """True when the supervisor runs the broker."""
+        return not _secret(self.broker.url, self.broker.url_file)
+
+    @property
+    def broker_socket(self) -> Path:
+        """Unix socket of the embedded broker."""
+        return self.run_dir / "broker.sock"
+
+    @property
+    def models_dir(self) -> Path:
+        """Folder of released models."""
+        import pipelines  # noqa: PLC0415 - only its place is asked for
+
+        return self.weights_dir or Path(pipelines.__file__).resolve().parents[1] / "weights"
+
+
+def _secret(value: str, file: Path | None) -> str:
+    return file.read_text().strip() if file else value
+
+
+def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The same settings with the relative paths of the file made absolute."""
+    paths = {("node", "state_dir"), ("database", "url_file"), ("broker", "url_file"), ("rules", "seed")}
+    for section, key in paths:
+        table = values.get(section)
+        if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
+            table[key] = str(folder / table[key])
+    if isinstance(values.get("weights_dir"), str) and values["weights_dir"]:
+        values["weights_dir"] = str(folder / values["weights_dir"])
+    return values
+
+
+def read_settings(file: Path | None = None) -> Settings:
+    """Settings from `file`, from ``$ATHANOR_SETTINGS`` or from ``settings.toml`` here; without any, the defaults.
+
+    Raises ConfigurationError naming the key, what was found and what was expected.
+    """
+    chosen = file or Path(os.environ.get("ATHANOR_SETTINGS", DEFAULT_FILE))
+    if not chosen.exists():
+        if file or "ATHANOR_SETTINGS" in os.environ:
+            raise ConfigurationError(f"settings: found no file {chosen}; expected a TOML file; check --settings")
+        values: dict[str, Any] = {}
+    else:
+        try:
+            values = tomllib.loads(chosen.read_text(encoding="utf-8"))
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError(f"settings: {chosen} is not TOML: {error}") from error
+    folder = chosen.resolve().parent
+    try:
+        settings = Settings(**_anchored(values, folder))
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}, found {problem['input']!r}"
+            for problem in error.errors()
+        )
+        raise ConfigurationError(f"settings in {chosen}: {problems}") from error
+    if settings.node.state_dir.is_absolute():
+        return settings
+    node = settings.node.model_copy(update={"state_dir": folder / settings.node.state_dir})
+    return settings.model_copy(update={"node": node})
+
+
+__all__ = ["DEFAULT_FILE", "Destination", "Settings", "read_settings"]

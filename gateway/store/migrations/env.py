@@ -1,0 +1,11 @@
+"""Runs the migrations on the connection that `Database` hands over."""
+
+from alembic import context
+
+from gateway.store.tables import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+with context.begin_transaction():
+    context.run_migrations()
+connection.commit()

@@ -1,0 +1,259 @@
+"""The tables. Every time is seconds since the epoch, UTC; every path is relative to the spool.
+
+    association --< instance >-- series >-- study
+    rule_version --< job >-- series
+    job --< derived;  job --< delivery --< delivery_instance >-- derived
+    outbox   work that waits to be announced or claimed
+    event    what happened, in order: the timeline of a series
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeEngine
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite counts rows by itself only in an INTEGER primary key
+Key: TypeEngine[int] = BigInteger().with_variant(Integer, "sqlite")
+Uid = String(64)
+Title = String(16)
+
+association = Table(
+    "association",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("calling_ae_title", Title, nullable=False),
+    Column("called_ae_title", Title, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("opened_at", Float, nullable=False),
+    Column("ended_at", Float),
+    Column("end", String(16)),  # released, aborted, or lost when the SCP died with it
+)
+
+study = Table(
+    "study",
+    metadata,
+    Column("uid", Uid, primary_key=True),
+    Column("first_received_at", Float, nullable=False),
+    Column("patient_id", String(64), nullable=False, index=True),
+    Column("patient_name", String(324), nullable=False),
+    Column("accession_number", String(16), nullable=False, index=True),
+    Column("study_date", String(8), nullable=False),
+    Column("study_description", String(64), nullable=False),
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("uid", Uid, nullable=False, unique=True),
+    Column("study_uid", Uid, ForeignKey("study.uid"), nullable=False, index=True),
+    Column("modality", String(16), nullable=False),
+    Column("series_number", Integer),
+    Column("series_description", String(64), nullable=False),
+    Column("calling_ae_title", Title, nullable=False),
+    Column("called_ae_title", Title, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("instances", Integer, nullable=False),
+    Column("first_received_at", Float, nullable=False),
+    Column("last_received_at", Float, nullable=False),
+    Column("judge_at", Float),  # when completeness is to be judged next; null once closed
+    Column("waiting_for", Text),
+    Column("completed_at", Float),
+    Column("evidence", JSON),
+    Column("reason", Text),  # why UNMATCHED or BLOCKED
+    Column("selection", JSON),  # each rule tried, with a tick or a cross and the value found
+    Column("attributes", JSON),  # header of one instance, DICOM JSON model
+    Index(None, "state", "judge_at"),
+    Index(None, "last_received_at"),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("sop_instance_uid", Uid, nullable=False, unique=True),
+    Column("sop_class_uid", Uid, nullable=False),
+    Column("transfer_syntax_uid", Uid, nullable=False),
+    Column("series_id", Key, ForeignKey("series.id"), nullable=False, index=True),
+    Column("association_id", String(36), ForeignKey("association.id"), nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+    Column("path", String(255), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("instance_number", Integer),
+    Column("number_of_frames", Integer, nullable=False),
+    Column("orientation", String(120)),
+    Column("slice_position_mm", Float),
+    Column("images_in_acquisition", Integer),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("at", Float, nullable=False, index=True),
+    Column("status", Integer, nullable=False),  # the C-STORE status answered
+    Column("reason", Text, nullable=False),
+    Column("calling_ae_title", Title, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("path", String(255)),  # null when there was no room for a copy
+)
+
+rule_version = Table(
+    "rule_version",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("active", Boolean, nullable=False, index=True),
+    Column("definition", JSON, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("author", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("name", "version"),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("series_id", Key, ForeignKey("series.id"), nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+    Column("rule_version_id", Key, ForeignKey("rule_version.id"), nullable=False),
+    Column("pipeline_id", String(64), nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("destinations", JSON, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("lease_owner", String(128)),
+    Column("lease_until", Float),
+    Column("not_before", Float, nullable=False),
+    Column("progress", Float, nullable=False),  # 0 to 1
+    Column("error", Text),
+    Column("superseded", Boolean, nullable=False),  # a later revision of the series was routed
+    Column("pipeline_version", String(32)),
+    Column("weights_sha256", String(64)),
+    Column("seconds", JSON),  # what each step of the last attempt took
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    UniqueConstraint("series_id", "revision", "rule_version_id"),
+    Index(None, "state", "lease_until"),
+    Index(None, "created_at"),
+)
+
+derived = Table(
+    "derived",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("job_id", String(36), ForeignKey("job.id"), nullable=False, index=True),
+    Column("profile", String(96), nullable=False),
+    Column("sop_instance_uid", Uid, nullable=False),
+    Column("sop_class_uid", Uid, nullable=False),
+    Column("series_instance_uid", Uid, nullable=False, index=True),
+    Column("series_number", Integer, nullable=False),
+    Column("transfer_syntax_uid", Uid, nullable=False),
+    Column("instance_number", Integer, nullable=False),
+    Column("source_sop_instance_uid", Uid, nullable=False),
+    Column("path", String(255), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    UniqueConstraint("sop_instance_uid", "profile"),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("job_id", String(36), ForeignKey("job.id"), nullable=False, index=True),
+    Column("destination", String(64), nullable=False),
+    Column("profile", String(96), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("lease_owner", String(128)),
+    Column("lease_until", Float),
+    Column("not_before", Float, nullable=False),
+    Column("give_up_at", Float, nullable=False),
+    Column("error", Text),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    UniqueConstraint("job_id", "destination"),
+    Index(None, "state", "lease_until"),
+    Index(None, "destination", "state"),
+)
+
+delivery_instance = Table(
+    "delivery_instance",
+    metadata,
+    Column("delivery_id", String(36), ForeignKey("delivery.id"), primary_key=True),
+    Column("derived_id", Key, ForeignKey("derived.id"), primary_key=True),
+    Column("status", Integer),  # the last C-STORE status; null until there is one
+    Column("comment", Text),
+    Column("accepted_at", Float),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("stage", String(16), nullable=False),  # route, process or deliver
+    Column("subject", String(36), nullable=False),  # the one id that the message carries
+    Column("priority", Integer, nullable=False),
+    Column("due_at", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("published_at", Float),
+    UniqueConstraint("stage", "subject"),
+    Index(None, "published_at", "due_at"),
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("series_id", Key, ForeignKey("series.id"), nullable=False, index=True),
+    Column("job_id", String(36)),
+    Column("stage", String(16), nullable=False),
+    Column("what", String(64), nullable=False),
+    Column("detail", JSON, nullable=False),
+)
+
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("process", String(128), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("detail", JSON, nullable=False),
+)
