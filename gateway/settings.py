@@ -71,28 +71,25 @@ class Listener(_Section):
     address: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
     port: int = Field(11112, description="TCP port", ge=0, le=65535)
     max_associations: int = Field(64, description="associations at a time", ge=1)
-    max_connections_per_address: int = Field(
+    max_associations_per_address: int = Field(32, description="associations of one address", ge=1)
+    max_waiting_per_address: int = Field(
         16, description="connections of one address that have no association yet", ge=1
     )
-    request_deadline_s: float = Field(
-        10.0, description="seconds from connection to a whole A-ASSOCIATE-RQ", gt=0
-    )
+    acse_timeout_s: float = Field(10.0, description="seconds from connection to a whole A-ASSOCIATE-RQ", gt=0)
     network_timeout_s: float = Field(60.0, description="seconds of silence that end an association", gt=0)
-    dimse_timeout_s: float = Field(60.0, description="seconds that one DIMSE message may take", gt=0)
-    max_instance_bytes: int = Field(2_147_483_648, description="largest data set accepted, bytes", gt=0)
+    dimse_timeout_s: float = Field(
+        30.0, description="seconds that one message may take before a minimum rate is asked of it", gt=0
+    )
+    max_instance_bytes: int = Field(1_073_741_824, description="largest data set accepted, bytes", gt=0)
     require_called_ae_title: bool = Field(False, description="reject associations that call another AE title")
     calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that may call; empty = any")
-    calling_networks: tuple[Network, ...] = Field(
-        (), description="networks (CIDR) that may call; empty = any"
-    )
+    calling_networks: tuple[Network, ...] = Field((), description="networks (CIDR) that may call; empty = any")
 
 
 class Spool(_Section):
     """Where the bytes are."""
 
-    reserve_bytes: int = Field(
-        2_000_000_000, description="free bytes under which C-STORE answers 0xA700", ge=0
-    )
+    reserve_bytes: int = Field(2_000_000_000, description="free bytes under which C-STORE answers 0xA700", ge=0)
 
 
 class Assemble(_Section):
@@ -139,7 +136,8 @@ class Destination(_Section):
         "secondary-capture", description="SC Image, or the SOP class of the source marked DERIVED"
     )
     transfer_syntax: str = Field(
-        EXPLICIT_VR_LITTLE_ENDIAN, description="transfer syntax UID in which results are made and offered first"
+        EXPLICIT_VR_LITTLE_ENDIAN,
+        description="transfer syntax UID in which results are made and offered first",
     )
     modality: Literal["source", "OT"] = Field("source", description="value of Modality in results")
     label: bool = Field(True, description="burn SYNTHETIC into a corner")
@@ -163,7 +161,8 @@ class Broker(_Section):
     """The doorbell."""
 
     url: str = Field(
-        "", description="redis://, rediss://, redis+socket:// or amqp:// URL; empty = an embedded Valkey or Redis"
+        "",
+        description="redis://, rediss://, redis+socket:// or amqp:// URL; empty = an embedded Valkey or Redis",
     )
     url_file: Path | None = Field(None, description="file that holds the URL, for a URL with a password")
 
@@ -177,9 +176,7 @@ class Rules(_Section):
 class Settings(BaseSettings):
     """All settings of one node. Build it with `read_settings`."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="ATHANOR_", env_nested_delimiter="__", extra="forbid", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="ATHANOR_", env_nested_delimiter="__", extra="forbid", frozen=True)
 
     node: Node = Node()
     listener: Listener = Listener()
@@ -241,7 +238,7 @@ class Settings(BaseSettings):
     @property
     def models_dir(self) -> Path:
         """Folder of released models."""
-        import pipelines  # noqa: PLC0415 - only its place is asked for
+        import pipelines
 
         return self.weights_dir or Path(pipelines.__file__).resolve().parents[1] / "weights"
 

@@ -1,8 +1,8 @@
 """The top level of an encoded data set, found without building it (PS3.5 section 7).
 
-Receiving needs some twenty values of each instance, thousands of times a minute, from bytes that a stranger sent. One
-flat loop steps from element to element with its own stack, so depth costs memory instead of Python frames and is
-bounded; values are sliced only where they were asked for.
+Receiving needs some twenty values of each instance, thousands of times a minute, from bytes that a stranger
+sent. One flat loop steps from element to element with its own stack, so depth costs memory instead of Python
+frames and is bounded; values are sliced only where they were asked for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from struct import Struct
 from typing import NoReturn
 
-from pydicom.datadict import DicomDictionary
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
 from gateway.errors import NotDicom
 
@@ -31,8 +31,8 @@ _length_32 = Struct("<I").unpack_from
 def find_elements(encoded: bytes, wanted: frozenset[int], *, implicit: bool) -> dict[int, bytes]:
     """The values of the `wanted` tags at the top level of a little endian data set, before its pixel data.
 
-    Raises NotDicom for bytes that are not a whole data set, for sequences nested deeper than 64 and for elements of
-    the command or file meta groups, which have no place in a data set (PS3.5 7.1).
+    Raises NotDicom for bytes that are not a whole data set, for sequences nested deeper than 64 and for
+    elements of the command or file meta groups, which have no place in a data set (PS3.5 7.1).
     """
     found: dict[int, bytes] = {}
     position, end = 0, len(encoded)
@@ -40,8 +40,8 @@ def find_elements(encoded: bytes, wanted: frozenset[int], *, implicit: bool) -> 
         tag, vr, start, length = _element(encoded, position, implicit=implicit)
         if tag < 0x00080000:
             raise NotDicom(
-                f"element {_named(tag)} at byte {position}: group {tag >> 16:04X} has no place in a data set; "
-                "send the data set without command or file meta elements"
+                f"element {_named(tag)} at byte {position}: expected a data set, whose groups start at 0008; "
+                "send it without command and file meta elements"
             )
         if tag >= _PIXELS:
             if length != _UNDEFINED and start + length > end:
@@ -56,7 +56,10 @@ def find_elements(encoded: bytes, wanted: frozenset[int], *, implicit: bool) -> 
 def _element(encoded: bytes, position: int, *, implicit: bool) -> tuple[int, bytes, int, int]:
     """(tag, VR or b"" when implicit, where the value starts, its length) of the element at `position`."""
     if position + 8 > len(encoded):
-        raise NotDicom(f"byte {position}: found {len(encoded) - position} bytes, expected an element of at least 8")
+        left = len(encoded) - position
+        raise NotDicom(
+            f"byte {position}: found {left} more bytes, expected an element of at least 8; it is cut off"
+        )
     group, element, length = _header(encoded, position)
     tag = group << 16 | element
     if implicit or group == 0xFFFE:
@@ -66,8 +69,8 @@ def _element(encoded: bytes, position: int, *, implicit: bool) -> tuple[int, byt
         return tag, vr, position + 8, _length_16(encoded, position + 6)[0]
     if not (vr.isalpha() and vr.isupper()):
         raise NotDicom(
-            f"element {_named(tag)} at byte {position}: found {vr!r} for a value representation, expected two capital "
-            "letters; the data set is not in the transfer syntax of its presentation context"
+            f"element {_named(tag)} at byte {position}: found {vr!r} for a value representation, expected "
+            "two capital letters; the data set is not in the transfer syntax of its presentation context"
         )
     if position + 12 > len(encoded):
         _truncated(tag, position + 12, len(encoded))
@@ -89,9 +92,10 @@ def _after(encoded: bytes, tag: int, vr: bytes, start: int, length: int, *, impl
 
 
 def _after_sequence(encoded: bytes, tag: int, position: int, length: int, *, implicit: bool) -> int:
-    """Where the sequence ends; PS3.5 7.5. `open_ends` holds the end of each open sequence and item, -1 for a delimiter.
+    """Where the sequence ends; PS3.5 7.5.
 
-    A UN of undefined length is an implicit VR sequence whatever surrounds it (PS3.5 6.2.2).
+    `open_ends` holds where each open sequence and item ends, -1 for "at its delimiter", and whether it is in
+    implicit VR, as a UN of undefined length is whatever surrounds it (PS3.5 6.2.2).
     """
     open_ends = [(-1 if length == _UNDEFINED else position + length, implicit)]
     while open_ends:
@@ -105,7 +109,7 @@ def _after_sequence(encoded: bytes, tag: int, position: int, length: int, *, imp
                 _malformed(tag, position)
             open_ends.pop()
             position = start
-        elif inner == _ITEM or (length == _UNDEFINED and vr in (b"", b"SQ", b"UN")) or _is_sequence(inner, vr):
+        elif inner == _ITEM or _is_sequence(inner, vr) or (length == _UNDEFINED and vr in (b"", b"UN")):
             inner_end = -1 if length == _UNDEFINED else start + length
             if max(inner_end, start) > (len(encoded) if end == -1 else end):
                 _malformed(tag, position)
@@ -116,7 +120,10 @@ def _after_sequence(encoded: bytes, tag: int, position: int, length: int, *, imp
             if position > (len(encoded) if end == -1 else end):
                 _malformed(tag, position)
         if len(open_ends) > 2 * _MAX_DEPTH:
-            raise NotDicom(f"element {_named(tag)}: sequences nested deeper than {_MAX_DEPTH}; this is no image of a device")
+            raise NotDicom(
+                f"element {_named(tag)}: found sequences nested deeper than {_MAX_DEPTH} levels; "
+                "no device makes such an image"
+            )
     return position
 
 
@@ -134,8 +141,7 @@ def _after_fragments(encoded: bytes, tag: int, position: int) -> int:
 def _is_sequence(tag: int, vr: bytes) -> bool:
     if vr:
         return vr == b"SQ"
-    known = DicomDictionary.get(tag)
-    return known is not None and known[0] == "SQ"
+    return dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ"
 
 
 def _named(tag: int) -> str:
@@ -143,8 +149,13 @@ def _named(tag: int) -> str:
 
 
 def _truncated(tag: int, expected: int, found: int) -> NoReturn:
-    raise NotDicom(f"element {_named(tag)}: found a data set of {found} bytes, expected {expected} or more; it is cut off")
+    raise NotDicom(
+        f"element {_named(tag)}: found {found} bytes of data set, expected {expected} or more; it is cut off"
+    )
 
 
 def _malformed(tag: int, position: int) -> NoReturn:
-    raise NotDicom(f"element {_named(tag)}: the items at byte {position} do not fit into each other; the data set is damaged")
+    raise NotDicom(
+        f"element {_named(tag)}: found items at byte {position} that do not fit into each other; "
+        "the data set is damaged"
+    )

@@ -1,6 +1,6 @@
 """What the gateway knows of an instance without its pixel data.
 
-`read_instance_header` serves receive: a few values out of the bytes of one C-STORE, checked against the request.
+`read_instance_header` serves receive: a few values of the bytes of one C-STORE, checked against the request.
 `read_attributes` serves rules, the loop guard and the pages: every attribute of a stored file, by name.
 """
 
@@ -17,12 +17,12 @@ from typing import Any
 
 import pydicom
 from pydicom import charset
-from pydicom.datadict import DicomDictionary, keyword_dict, tag_for_keyword
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_dict, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
 from gateway.dicom.elements import find_elements
 from gateway.domain.uids import is_valid_uid
@@ -33,21 +33,32 @@ Vector = tuple[float, ...]
 _LARGEST_VALUE_BYTES = 1024  # longer values are kept in the file only
 _PER_FRAME_GROUPS = 0x52009230  # grows with the number of frames; the file has it
 _NUMERIC_VRS = frozenset({"DS", "IS", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV"})
+_DELIMITERS = {ord(mark) for mark in "\\^="}  # each ends the reach of an escape sequence (PS3.5 6.1.2.5.3)
 _TAG = re.compile(r"\(([0-9A-Fa-f]{4}),\s?([0-9A-Fa-f]{4})\)", re.ASCII)
 
-_KEYWORDS = (
-    "SpecificCharacterSet ImageType SOPClassUID SOPInstanceUID StudyDate StudyTime AccessionNumber Modality Manufacturer "
-    "StudyDescription SeriesDescription ManufacturerModelName PatientName PatientID BodyPartExamined StudyInstanceUID "
-    "SeriesInstanceUID SeriesNumber AcquisitionNumber InstanceNumber ImagePositionPatient ImageOrientationPatient "
-    "ImagesInAcquisition NumberOfFrames Rows Columns"
-).split()
-_TAGS = {keyword: tag for keyword in _KEYWORDS if (tag := tag_for_keyword(keyword)) is not None}
+# fmt: off
+_TAGS = {
+    "SpecificCharacterSet": 0x00080005, "ImageType": 0x00080008, "SOPClassUID": 0x00080016,
+    "SOPInstanceUID": 0x00080018, "StudyDate": 0x00080020, "StudyTime": 0x00080030,
+    "AccessionNumber": 0x00080050, "Modality": 0x00080060, "Manufacturer": 0x00080070,
+    "StudyDescription": 0x00081030, "SeriesDescription": 0x0008103E, "ManufacturerModelName": 0x00081090,
+    "PatientName": 0x00100010, "PatientID": 0x00100020, "BodyPartExamined": 0x00180015,
+    "StudyInstanceUID": 0x0020000D, "SeriesInstanceUID": 0x0020000E, "SeriesNumber": 0x00200011,
+    "AcquisitionNumber": 0x00200012, "InstanceNumber": 0x00200013, "ImagePositionPatient": 0x00200032,
+    "ImageOrientationPatient": 0x00200037, "ImagesInAcquisition": 0x00201002, "NumberOfFrames": 0x00280008,
+    "Rows": 0x00280010, "Columns": 0x00280011,
+}
+# fmt: on
 _WANTED = frozenset(_TAGS.values())
+_REFUSED_SYNTAXES: dict[str, str] = {
+    ExplicitVRBigEndian: "Explicit VR Big Endian, which is retired",
+    DeflatedExplicitVRLittleEndian: "Deflated Explicit VR Little Endian, whose size has no bound",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class InstanceHeader:
-    """The values of one SOP Instance that receive stores; texts are "" and tuples empty where the data set has none.
+    """The values of one SOP Instance that receive stores; "", () or None where the data set has none.
 
     slice_position_mm is Image Position (Patient) projected on the slice normal; None without a plane, as in
     multi-frame instances, which keep their planes in functional groups.
@@ -88,11 +99,13 @@ def read_instance_header(
     """The header of the data set `encoded`, as a C-STORE request for the two UIDs carried it.
 
     Values that the standard makes optional may be missing or unreadable and are then empty.
-    Raises NotDicom for bytes that are no data set, DataSetMismatch for UIDs that are missing, malformed or not the
-    ones of the request (PS3.4 B.2.3, status 0xA900).
+    Raises NotDicom for bytes that are no data set, DataSetMismatch for UIDs that are missing, malformed or
+    not the ones of the request (PS3.4 B.2.3, status 0xA900).
     """
-    if transfer_syntax_uid == ExplicitVRBigEndian:
-        raise NotDicom("transfer syntax: found Explicit VR Big Endian (retired), expected a little endian one")
+    if refused := _REFUSED_SYNTAXES.get(transfer_syntax_uid):
+        raise NotDicom(
+            f"transfer syntax: found {refused}; expected another, propose Explicit VR Little Endian"
+        )
     values = _Values(find_elements(encoded, _WANTED, implicit=transfer_syntax_uid == ImplicitVRLittleEndian))
     position = values.numbers("ImagePositionPatient", 3)
     orientation = values.numbers("ImageOrientationPatient", 6)
@@ -137,7 +150,7 @@ class _Values:
     def text(self, keyword: str) -> str:
         value = self._found.get(_TAGS[keyword], b"")
         if b"\x1b" in value:
-            text = charset.decode_bytes(value, self._encodings, {"\\", "^", "="})
+            text = charset.decode_bytes(value, self._encodings, _DELIMITERS)
         else:
             text = value.decode(self._encodings[0], errors="replace")
         return text.strip(" \0")
@@ -148,16 +161,21 @@ class _Values:
             raise DataSetMismatch(f"{keyword}: found none, expected a UID; the modality must send it")
         if not is_valid_uid(text):
             raise DataSetMismatch(
-                f"{keyword}: found {len(text)} characters that are no UID, expected digits and dots, at most 64 (PS3.5 9.1)"
+                f"{keyword}: found {len(text)} characters that are no UID, expected digits and dots, "
+                "at most 64 (PS3.5 9.1); correct the sender"
             )
         if expected is not None and text != expected:
-            raise DataSetMismatch(f"{keyword}: found {text} in the data set, expected {expected} as in the C-STORE request")
+            raise DataSetMismatch(
+                f"{keyword}: found {text} in the data set, expected {expected} as in the C-STORE request; "
+                "correct the sender"
+            )
         return text
 
     def numbers(self, keyword: str, count: int) -> Vector:
         """Exactly `count` finite numbers, or none at all."""
         try:
-            numbers = tuple(float(part) for part in self._found.get(_TAGS[keyword], b"").strip(b" \0").split(b"\\"))
+            parts = self._found.get(_TAGS[keyword], b"").strip(b" \0").split(b"\\")
+            numbers = tuple(map(float, parts))
         except ValueError:
             return ()
         return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else ()
@@ -173,7 +191,7 @@ class _Values:
 
 
 def _encodings(character_set: bytes) -> list[str]:
-    """The Python encodings of a Specific Character Set; Latin-1, which decodes everything, for an unknown one."""
+    """The Python encodings of a Specific Character Set; of an unknown one Latin-1, which decodes all."""
     terms = [term.strip(" \0") for term in character_set.decode("ascii", errors="replace").split("\\")]
     if all(term in charset.python_encoding for term in terms):
         return charset.convert_encodings(terms)
@@ -191,7 +209,7 @@ def _along_normal(position: Vector, orientation: Vector) -> float | None:
 
 
 class Attributes:
-    """The attributes of one instance by name: a DICOM keyword, ``(gggg,eeee)`` or a private tag written alike."""
+    """The attributes of one instance by name: a DICOM keyword or a tag, ``(gggg,eeee)``, private ones too."""
 
     __slots__ = ("_ds",)
 
@@ -201,8 +219,8 @@ class Attributes:
     def lookup(self, attribute: str) -> tuple[str | float, ...] | None:
         """The values of `attribute`: numbers where its VR is numeric, otherwise texts.
 
-        None when it is absent, () when it is present but empty, a sequence, or bytes that are no text. A numeric
-        value that is no number is given as the text that stands there.
+        None when it is absent, () when it is present but empty, a sequence, or bytes that are no text. A
+        numeric value that is no number is given as the text that stands there.
         """
         tag = _tag_of(attribute)
         if tag is None or tag not in self._ds:
@@ -219,12 +237,15 @@ class Attributes:
         return tuple(_plain(element, value) for value in values)
 
     def items(self, keyword: str) -> tuple[Attributes, ...]:
-        """The items of the sequence `keyword`, none when it is absent. Raises NotDicom when they cannot be read."""
+        """The items of the sequence `keyword`, none when absent. Raises NotDicom when they cannot be read."""
         try:
             sequence = self._ds.get(keyword)
             return tuple(Attributes(item) for item in sequence or () if isinstance(item, Dataset))
         except (ValueError, TypeError, EOFError, RecursionError) as error:
-            raise NotDicom(f"{keyword}: its items cannot be read ({type(error).__name__}); the data set is damaged") from None
+            raise NotDicom(
+                f"{keyword}: found items that cannot be read ({type(error).__name__}), "
+                "expected a sequence; the data set is damaged"
+            ) from None
 
     def to_json(self) -> dict[str, Any]:
         """The DICOM JSON model (PS3.18 F) without per-frame groups and values over 1 KB.
@@ -232,13 +253,15 @@ class Attributes:
         Raises NotDicom when sequences are nested too deep to be written.
         """
         kept = Dataset()
-        kept.update({element.tag: element for element in self._readable() if element.tag != _PER_FRAME_GROUPS})
+        kept.update({item.tag: item for item in self._readable() if item.tag != _PER_FRAME_GROUPS})
         try:
             model = kept.to_json_dict(
-                bulk_data_threshold=_LARGEST_VALUE_BYTES, bulk_data_element_handler=lambda _: "", suppress_invalid_tags=True
+                bulk_data_threshold=_LARGEST_VALUE_BYTES,
+                bulk_data_element_handler=lambda _: "",
+                suppress_invalid_tags=True,
             )
         except RecursionError:
-            raise NotDicom("sequences are nested too deep; this is no image of a device") from None
+            raise NotDicom("found sequences nested too deep; no device makes such an image") from None
         return {tag: entry for tag, entry in model.items() if _is_small(entry)}
 
     @classmethod
@@ -255,11 +278,17 @@ class Attributes:
 
 
 def read_attributes(path: Path) -> Attributes:
-    """Every attribute before the pixel data of the Part 10 file at `path`. Raises NotDicom when it cannot be read."""
+    """Every attribute before the pixel data of the Part 10 file at `path`.
+
+    Raises NotDicom when it cannot be read.
+    """
     try:
         return Attributes(pydicom.dcmread(path, stop_before_pixels=True))
     except (InvalidDicomError, EOFError, ValueError, RecursionError) as error:
-        raise NotDicom(f"{path.name}: cannot be read as a DICOM file ({type(error).__name__}); it is damaged") from None
+        found = type(error).__name__
+        raise NotDicom(
+            f"{path.name}: found {found} while reading, expected a DICOM file; it is damaged"
+        ) from None
 
 
 def resolve_attribute(text: str) -> str:
@@ -271,11 +300,13 @@ def resolve_attribute(text: str) -> str:
     if tag is None:
         near = get_close_matches(text, keyword_dict, n=3)
         raise ConfigurationError(
-            f"attribute: found {text!r}, expected a DICOM keyword such as SeriesDescription or a tag such as (0019,10AB)"
+            f"attribute: found {text!r}, expected a keyword such as EchoTime or a tag such as (0019,10AB)"
             + (f"; did you mean {' or '.join(near)}?" if near else "")
         )
-    if DicomDictionary.get(tag, ("",))[0] == "SQ":
-        raise ConfigurationError(f"attribute: found the sequence {text}, expected one with values; name an attribute inside")
+    if dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ":
+        raise ConfigurationError(
+            f"attribute: found the sequence {text}, expected one with values; name another"
+        )
     return text
 
 

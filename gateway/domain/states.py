@@ -17,6 +17,7 @@ class SeriesState(StrEnum):
     ROUTED = "ROUTED"  # at least one job was made
     UNMATCHED = "UNMATCHED"  # no enabled rule matches
     BLOCKED = "BLOCKED"  # the loop guard found it to be synthetic
+    FAILED = "FAILED"  # it could not be routed
 
 
 class JobState(StrEnum):
@@ -44,18 +45,23 @@ class DeliveryState(StrEnum):
 SERIES_MOVES: Mapping[SeriesState, frozenset[SeriesState]] = {
     SeriesState.RECEIVING: frozenset({SeriesState.COMPLETE}),
     SeriesState.COMPLETE: frozenset(
-        {SeriesState.ROUTED, SeriesState.UNMATCHED, SeriesState.BLOCKED, SeriesState.RECEIVING}
+        {
+            SeriesState.ROUTED,
+            SeriesState.UNMATCHED,
+            SeriesState.BLOCKED,
+            SeriesState.FAILED,
+            SeriesState.RECEIVING,
+        }
     ),
     # a late instance raises the revision and reopens the series
     SeriesState.ROUTED: frozenset({SeriesState.RECEIVING}),
     SeriesState.UNMATCHED: frozenset({SeriesState.RECEIVING}),
     SeriesState.BLOCKED: frozenset({SeriesState.RECEIVING}),
+    SeriesState.FAILED: frozenset({SeriesState.RECEIVING}),
 }
 
 JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset(
-        {JobState.RUNNING, JobState.CANCELLED, JobState.SUPERSEDED, JobState.FAILED}
-    ),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.CANCELLED, JobState.SUPERSEDED, JobState.FAILED}),
     JobState.RUNNING: frozenset(
         {
             JobState.SUCCEEDED,
@@ -83,7 +89,7 @@ DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.CANCELLED: frozenset({DeliveryState.QUEUED}),
 }
 
-SERIES_ENDED = frozenset({SeriesState.ROUTED, SeriesState.UNMATCHED, SeriesState.BLOCKED})
+SERIES_ENDED = frozenset({SeriesState.ROUTED, SeriesState.UNMATCHED, SeriesState.BLOCKED, SeriesState.FAILED})
 JOB_ENDED = frozenset(
     {JobState.SUCCEEDED, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED, JobState.SUPERSEDED}
 )

@@ -1,11 +1,11 @@
 """Unique Identifiers (PS3.5 section 9): which texts are UIDs, and UIDs that follow from what they name.
 
-A derived UID is a function of its parts, so that a second attempt at the same work names the same objects and a
-different model, source or revision never does. How the UID is written depends on the root:
+A derived UID is a function of its parts, so that a second attempt at the same work names the same objects and
+a different model, source or revision never does. How the UID is written depends on the root:
 
-no root           ``2.25.<n>``, n a name-based UUID (PS3.5 B.2). Nothing may be appended to such an arc, so these UIDs
-                  share no prefix of ours and only a ledger of what was made can recognise them.
-registered root   ``<root>.<n>``, n a number of at least 112 bits. Every UID below the root is ours and says so.
+no root           ``2.25.<n>``, n a name-based UUID (PS3.5 B.2). Nothing may be appended to such an arc, so
+                  these UIDs share no prefix and only a ledger of what was made can recognise them.
+registered root   ``<root>.<n>``, n a number of at least 112 bits. Every UID below the root is ours.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MIN_DIGITS = 34  # 10**34 is a little more than 2**112
 _MAX_DIGITS = 39  # 2**128 has no more
 _NAMESPACE = UUID("c1ab7b0e-6f0e-4a43-9a5e-5f2d4f6e2b31")
 
-# Roots whose numbers are given to everybody who uses a library, or to the standard itself: objects below them are not ours.
+# Roots of the standard itself, or given to everybody who uses a library: objects below them are not ours.
 _SHARED_ROOTS = {
     "1.2.840.10008": "the DICOM standard",
     "1.2.826.0.1.3680043.8.498": "pydicom",
@@ -37,7 +37,7 @@ _SHARED_ROOTS = {
 def is_valid_uid(text: str) -> bool:
     """Whether `text` has the form of PS3.5 9.1: components of digits between dots, at most 64 characters.
 
-    A leading zero in a component is against 9.1 and tolerated: devices send such UIDs, and they are safe as names.
+    A leading zero in a component is against 9.1 and tolerated: devices send it, and a file name may hold it.
     """
     return len(text) <= _MAX_LENGTH and _UID.fullmatch(text) is not None
 
@@ -45,7 +45,7 @@ def is_valid_uid(text: str) -> bool:
 def check_root(root: str) -> str:
     """`root` as it was given, either empty (none) or a registered UID root without a trailing dot.
 
-    Raises ConfigurationError for a text that is no root, one too long to leave room, or one that others share.
+    Raises ConfigurationError for a text that is no root, one too long to leave room, or one of somebody else.
     """
     if not root:
         return root
@@ -56,7 +56,8 @@ def check_root(root: str) -> str:
         )
     if len(root) + 1 + _MIN_DIGITS > _MAX_LENGTH:
         raise ConfigurationError(
-            f"UID root: found {len(root)} characters, expected at most {_MAX_LENGTH - 1 - _MIN_DIGITS}; use a shorter arc"
+            f"UID root: found {len(root)} characters, expected at most {_MAX_LENGTH - 1 - _MIN_DIGITS}; "
+            "use a shorter arc"
         )
     for shared, owner in _SHARED_ROOTS.items():
         if is_below(root, shared) or root == shared:
@@ -84,7 +85,7 @@ def is_below(uid: str, root: str) -> bool:
     return bool(root) and uid.startswith(f"{root}.")
 
 
-IMPLEMENTATION_CLASS_UID = derived_uid("", "athanor", "implementation class")
+IMPLEMENTATION_CLASS_UID = "2.25.256054445383098610110522200787786619564"
 """Implementation Class UID (PS3.7 D.3.3.2) of this software in associations and file meta information."""
 
 IMPLEMENTATION_VERSION_NAME = "ATHANOR_0_1"

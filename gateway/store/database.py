@@ -51,14 +51,19 @@ class Database:
         try:
             self.url = make_url(url)
         except sa.exc.ArgumentError as error:
-            raise ConfigurationError("database.url: not a SQLAlchemy URL; expected sqlite:/// or postgresql://") from error
+            raise ConfigurationError(
+                "database.url: not a SQLAlchemy URL; expected sqlite:/// or postgresql://"
+            ) from error
         if self.url.drivername == "postgresql":
             self.url = self.url.set(drivername="postgresql+psycopg")
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         if self.is_sqlite:
             Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
             self.engine = sa.create_engine(
-                self.url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False}, pool_size=16, max_overflow=64
+                self.url,
+                connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+                pool_size=16,
+                max_overflow=64,
             )
             sa.event.listen(self.engine, "connect", _sqlite_connect)
             sa.event.listen(self.engine, "begin", _sqlite_begin)
@@ -103,6 +108,11 @@ class Database:
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection
         return config
+
+    def now_s(self) -> float:
+        """The database's clock, seconds since the epoch."""
+        with self.read() as connection:
+            return float(connection.execute(sa.select(now())).scalar_one())
 
     def close(self) -> None:
         """Give every pooled connection back."""

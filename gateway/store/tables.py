@@ -1,10 +1,10 @@
 """The tables. Every time is seconds since the epoch, UTC; every path is relative to the spool.
 
-    association --< instance >-- series >-- study
-    rule_version --< job >-- series
-    job --< derived;  job --< delivery --< delivery_instance >-- derived
-    outbox   work that waits to be announced or claimed
-    event    what happened, in order: the timeline of a series
+association --< instance >-- series >-- study
+rule_version --< job >-- series
+job --< derived;  job --< delivery --< delivery_instance >-- derived
+outbox   work that waits to be announced or claimed
+event    what happened, in order: the timeline of a series
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ association = Table(
     Column("address", String(64), nullable=False),
     Column("opened_at", Float, nullable=False),
     Column("ended_at", Float),
-    Column("end", String(16)),  # released, aborted, or lost when the SCP died with it
+    Column("end", String(16)),  # released or aborted; aborted also when the SCP died with it
 )
 
 study = Table(
@@ -102,13 +102,14 @@ instance = Table(
     Column("series_id", Key, ForeignKey("series.id"), nullable=False, index=True),
     Column("association_id", String(36), ForeignKey("association.id"), nullable=False, index=True),
     Column("revision", Integer, nullable=False),
-    Column("path", String(255), nullable=False),
+    Column("path", String(255), nullable=False, unique=True),
     Column("size_bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("received_at", Float, nullable=False),
     Column("instance_number", Integer),
     Column("number_of_frames", Integer, nullable=False),
-    Column("orientation", String(120)),
+    Column("acquisition_number", Integer),
+    Column("orientation", JSON, nullable=False),  # six cosines, or none
     Column("slice_position_mm", Float),
     Column("images_in_acquisition", Integer),
 )
@@ -122,7 +123,7 @@ quarantine = Table(
     Column("reason", Text, nullable=False),
     Column("calling_ae_title", Title, nullable=False),
     Column("address", String(64), nullable=False),
-    Column("path", String(255)),  # null when there was no room for a copy
+    Column("path", String(255), index=True),  # null when there was no room for a copy
 )
 
 rule_version = Table(

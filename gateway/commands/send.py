@@ -1,0 +1,110 @@
+"""``athanor send`` and ``athanor echo``: speak to another application entity by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from gateway.commands import console
+from gateway.commands.console import Json, err, out
+from gateway.errors import NotDicom
+from gateway.network.scu import DestinationAddress, OutgoingInstance, echo, send
+from gateway.settings import Destination, Settings
+from gateway.stages.deliver import address_of
+
+To = Annotated[str, typer.Option(help="a destination of the settings, or HOST:PORT/AE_TITLE; default: this gateway")]
+
+
+def send_folder(
+    path: Annotated[Path, typer.Argument(help="a Part 10 file, or a folder that is searched through", exists=True)],
+    to: To = "",
+    calling: Annotated[str, typer.Option(help="our AE title in this association")] = "ATHANOR-SEND",
+    json: Json = False,
+) -> None:
+    """Send DICOM files with C-STORE, by default to this gateway, as a modality would."""
+    instances = list(_instances(path))
+    if not instances:
+        console.fail(f"found no DICOM file in {path}; expected Part 10 files", console.NOT_FOUND)
+    address = _address(console.settings(), to, calling)
+    with Progress(console=err, transient=True) as progress:
+        bar = progress.add_task(f"to {address.ae_title}", total=len(instances))
+        report = send(address, instances, lambda *_: progress.advance(bar))
+    refused = [outcome for outcome in report.outcomes if not outcome.is_delivered]
+    if json:
+        console.show_json(
+            {
+                "instances": len(instances),
+                "accepted": len(instances) - len(refused),
+                "seconds": round(report.seconds, 3),
+                "failure": str(report.failure) if report.failure else None,
+                "outcomes": [
+                    {"sop_instance_uid": o.sop_instance_uid, "status": o.status, "explanation": o.explanation}
+                    for o in report.outcomes
+                ],
+            }
+        )
+    else:
+        out.print(
+            f"{len(instances) - len(refused)} of {len(instances)} instances accepted by {address.ae_title} "
+            f"in {report.seconds:.2f} s"
+        )
+        for words in dict.fromkeys(outcome.explanation for outcome in refused):
+            err.print(words, style="red", markup=False)
+    if refused:
+        raise typer.Exit(console.FAILED)
+
+
+def echo_destination(
+    destination: Annotated[str, typer.Argument(help="a destination of the settings, or HOST:PORT/AE_TITLE")] = "",
+    json: Json = False,
+) -> None:
+    """C-ECHO a destination (by default this gateway) and say which step failed."""
+    settings = console.settings()
+    address = _address(settings, destination, settings.node.ae_title)
+    report = echo(address)
+    steps = {str(step): round(value, 1) for step, value in report.milliseconds.items()}
+    if json:
+        console.show_json({"answered": report.is_answered, "explanation": report.explanation, "milliseconds": steps})
+    else:
+        out.print(f"{address.ae_title} at {address.host}:{address.port}: {report.explanation}", markup=False)
+        out.print("  " + ", ".join(f"{step} {value} ms" for step, value in steps.items()))
+    if not report.is_answered:
+        raise typer.Exit(console.FAILED)
+
+
+def _address(settings: Settings, to: str, calling: str) -> DestinationAddress:
+    """A destination by name, by HOST:PORT/AE_TITLE, or this gateway for an empty text."""
+    if not to:
+        host = settings.listener.address
+        here = Destination(
+            ae_title=settings.node.ae_title,
+            host="127.0.0.1" if host == "0.0.0.0" else host,  # noqa: S104 - compared, not bound
+            port=settings.listener.port,
+        )
+        return address_of(here, settings.deliver, calling)
+    if to in settings.destinations:
+        return address_of(settings.destinations[to], settings.deliver, calling)
+    host, colon, rest = to.rpartition(":")
+    port, slash, ae_title = rest.partition("/")
+    if not (colon and slash and port.isdigit()):
+        known = ", ".join(settings.destinations) or "none"
+        console.fail(f"found no destination {to!r}; expected one of: {known}; or HOST:PORT/AE_TITLE", console.USAGE)
+    return address_of(Destination(ae_title=ae_title, host=host, port=int(port)), settings.deliver, calling)
+
+
+def _instances(path: Path) -> Iterator[OutgoingInstance]:
+    for file in [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()):
+        try:
+            yield OutgoingInstance.read(file)
+        except NotDicom:
+            err.print(f"not DICOM, left out: {file}", markup=False)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command("send")(send_folder)
+    app.command("echo")(echo_destination)

@@ -1,0 +1,114 @@
+"""The headers of a series, one for each frame; multi-frame instances become views of their frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from gateway.dicom.pixels import require_grey
+from gateway.errors import NotDicom, UnsuitableSeries
+
+_MOST_FRAMES = 100_000  # a header may claim 2^31
+_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameHeader:
+    """One frame before its pixels: `frame_number` is 1-based in multi-frame instances, None in others."""
+
+    path: Path
+    frame_number: int | None
+    number_of_frames: int
+    ds: Dataset
+
+
+def read_frame_headers(paths: Sequence[Path], limit_bytes: int) -> list[FrameHeader]:
+    """The frames of the Part 10 files at `paths`, in the order of the files.
+
+    Raises NotDicom for a file that is none, UnsuitableSeries ``too-large`` before anything is decoded when
+    the volume would need more than `limit_bytes`, and for headers that describe no grey image.
+    """
+    if not paths:
+        raise UnsuitableSeries("no-pixel-data", "no instance at all", "at least one")
+    instances = [(path, _read_header(path)) for path in paths]
+    needed = sum(_bytes_needed(ds) for _, ds in instances)
+    if needed > limit_bytes:
+        raise UnsuitableSeries(
+            "too-large",
+            f"{needed / 2**20:.0f} MiB of voxels",
+            f"at most {limit_bytes / 2**20:.0f} MiB",
+            "split the series",
+        )
+    return [frame for path, ds in instances for frame in _frames(path, ds)]
+
+
+def _read_header(path: Path) -> Dataset:
+    try:
+        # a deflated data set is inflated whole before anybody can say how large it is
+        if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            raise UnsuitableSeries(
+                "undecodable", "a deflated data set", "another transfer syntax", "send it uncompressed"
+            )
+        ds = pydicom.dcmread(path, stop_before_pixels=True)
+        if "TransferSyntaxUID" not in ds.file_meta:
+            raise NotDicom(f"{path.name}: no Transfer Syntax UID; it is damaged")
+        require_grey(ds)
+    except (InvalidDicomError, EOFError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise NotDicom(
+            f"{path.name}: cannot be read as a DICOM file ({type(error).__name__}); it is damaged"
+        ) from error
+    return ds
+
+
+def _number_of_frames(ds: Dataset) -> int:
+    frames = int(ds.get("NumberOfFrames") or 1)
+    if not 1 <= frames <= _MOST_FRAMES:
+        raise UnsuitableSeries("too-large", f"{frames} frames in one instance", f"1 to {_MOST_FRAMES}")
+    return frames
+
+
+def _bytes_needed(ds: Dataset) -> int:
+    """Bytes of the float32 voxels or of the stored values, whichever are more."""
+    voxels: int = ds.Rows * ds.Columns * _number_of_frames(ds)
+    return voxels * max(4, ds.BitsAllocated // 8)
+
+
+def _frames(path: Path, ds: Dataset) -> Iterator[FrameHeader]:
+    number_of_frames = _number_of_frames(ds)
+    if "PerFrameFunctionalGroupsSequence" not in ds:
+        if number_of_frames > 1:
+            raise UnsuitableSeries(
+                "no-geometry",
+                f"{number_of_frames} frames without functional groups",
+                "a plane for each frame",
+            )
+        yield FrameHeader(path, None, 1, ds)
+        return
+    shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    per_frame = ds.PerFrameFunctionalGroupsSequence
+    if len(per_frame) != number_of_frames:
+        raise UnsuitableSeries(
+            "no-geometry", f"{len(per_frame)} functional groups", f"one for each of {number_of_frames} frames"
+        )
+    common = Dataset({element.tag: element for element in ds if element.keyword not in _FUNCTIONAL_GROUPS})
+    for number, groups in enumerate(per_frame, start=1):
+        view = Dataset(common)
+        view.update(_lifted(shared[0]))
+        view.update(_lifted(groups))
+        yield FrameHeader(path, number, number_of_frames, view)
+
+
+def _lifted(groups: Dataset) -> Dataset:
+    """The attributes of every functional group (PS3.3 C.7.6.16) side by side, as in single-frame objects."""
+    lifted = Dataset()
+    for group in groups:
+        if group.VR == "SQ" and group.value:
+            lifted.update(group.value[0])
+    return lifted

@@ -1,0 +1,288 @@
+"""One association as its acceptor sees it, from the first byte to the last (PS3.8 9.2, PS3.7 9.1)."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+import traceback
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gateway import logs
+from gateway.network.contexts import supported_contexts
+from gateway.network.dimse import (
+    Command,
+    CommandField,
+    Message,
+    MessageLimits,
+    command_pdu,
+    is_plain_uid,
+    read_message,
+    require_known_context,
+)
+from gateway.network.guard import Admission, Guard
+from gateway.network.negotiation import (
+    APPLICATION_CONTEXT_NAME,
+    AgreedContext,
+    AssociationRequest,
+    accept_request,
+    read_request,
+)
+from gateway.network.receiver import AssociationEnd, AssociationInfo, Receiver, StoreAnswer, StoreRequest
+from gateway.network.statuses import (
+    APPLICATION_CONTEXT_NOT_SUPPORTED,
+    CANNOT_UNDERSTAND,
+    HANDLER_FAILED,
+    INVALID_SOP_INSTANCE,
+    PROTOCOL_VERSION_NOT_SUPPORTED,
+    SOP_CLASS_NOT_SUPPORTED,
+    SUCCESS,
+    TEMPORARY_CONGESTION,
+    UNRECOGNISED_OPERATION,
+    Rejection,
+    describe_rejection,
+)
+from gateway.network.upper_layer import (
+    RELEASE_RP_PDU,
+    AbortReason,
+    AssociationLost,
+    PduType,
+    ProtocolViolation,
+    UpperLayer,
+    reject_pdu,
+)
+
+log = logs.get("scp")
+
+_MAX_REQUEST_BYTES = 128 * 1024
+_MAX_COMMENT_CHARACTERS = 64
+_LINGER_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptorTerms:
+    """What every association of one SCP shares."""
+
+    admission: Admission
+    max_pdu_bytes: int
+    request_s: float
+    answer_s: float
+    messages: MessageLimits
+    tls: ssl.SSLContext | None
+
+
+class AcceptedAssociation:
+    """A transport connection that may become an association; `run` is its whole life, in its own thread."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        peer: tuple[str, int],
+        terms: AcceptorTerms,
+        guard: Guard,
+        receiver: Receiver,
+    ) -> None:
+        self.id = str(uuid.uuid4())
+        self.address, self._port = peer
+        self._sock = sock
+        self._terms = terms
+        self._guard = guard
+        self._receiver = receiver
+        self._arrived = time.monotonic()
+        self._upper_layer: UpperLayer | None = None
+        self._info: AssociationInfo | None = None
+        self._contexts: Mapping[int, AgreedContext] = {}
+
+    def dismiss(self) -> None:
+        """Close the transport; the thread that waits for it ends."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            return  # it was closed already
+
+    def abort(self) -> None:
+        """Tell the peer that the association ends here, and close the transport; from any thread."""
+        if self._upper_layer is not None:
+            self._upper_layer.abort(0, AbortReason.NOT_SPECIFIED)
+        self.dismiss()
+
+    def run(self) -> None:
+        """Negotiate, answer every message, and leave nothing open. Never raises."""
+        with logs.bind(association=self.id):
+            self._run()
+
+    def _run(self) -> None:
+        how: AssociationEnd = "aborted"
+        try:
+            self._open_transport()
+            if self._negotiate():
+                self._answer_messages()
+                how = "released"
+                self._wire.send(RELEASE_RP_PDU, self._answer_deadline())
+                self._wire.linger(time.monotonic() + _LINGER_S)
+        except AssociationLost as lost:
+            self._tell_and_log(lost)
+        except OSError as error:
+            log.info("no association", address=self.address, reason=error.strerror or type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the edge of this association: no other one may notice
+            _log_failure("association aborted", error)
+            self.abort()
+        finally:
+            self._close(how)
+
+    def _open_transport(self) -> None:
+        # Without TCP_NODELAY an answer waits for the acknowledgement of the last one: 44 ms per C-STORE
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if self._terms.tls is not None:
+            self._sock.settimeout(self._terms.request_s)
+            self._sock = self._terms.tls.wrap_socket(
+                self._sock, server_side=True, do_handshake_on_connect=False
+            )
+            self._sock.do_handshake()
+        self._upper_layer = UpperLayer(self._sock, self._terms.max_pdu_bytes)
+
+    def _negotiate(self) -> bool:
+        """Whether the association was accepted; when not, the rejection has been sent."""
+        upper_layer = self._wire
+        kind, pdu = upper_layer.read_pdu(self._arrived + self._terms.request_s, _MAX_REQUEST_BYTES)
+        if kind is PduType.ABORT:
+            return False
+        if kind is not PduType.ASSOCIATE_RQ:
+            raise ProtocolViolation(f"{kind.name} before an association", AbortReason.UNEXPECTED_PDU)
+        request = read_request(pdu)
+        rejection = self._admit(request)
+        if rejection is None:
+            answer, self._contexts = accept_request(request, supported_contexts(), self._terms.max_pdu_bytes)
+            rejection = self._announce(request)
+        if rejection is not None:
+            log.warning("association rejected", address=self.address, reason=describe_rejection(*rejection))
+            upper_layer.send(reject_pdu(rejection), self._answer_deadline())
+            upper_layer.linger(time.monotonic() + _LINGER_S)
+            return False
+        upper_layer.send(answer, self._answer_deadline())
+        return True
+
+    def _admit(self, request: AssociationRequest) -> Rejection | None:
+        if not request.speaks_version_1:
+            return PROTOCOL_VERSION_NOT_SUPPORTED
+        if request.application_context_name != APPLICATION_CONTEXT_NAME:
+            return APPLICATION_CONTEXT_NOT_SUPPORTED
+        wrong_title = self._terms.admission.check_titles(request.calling_ae_title, request.called_ae_title)
+        return wrong_title or self._guard.associate(self)
+
+    def _announce(self, request: AssociationRequest) -> Rejection | None:
+        info = AssociationInfo(
+            id=self.id,
+            calling_ae_title=request.calling_ae_title,
+            called_ae_title=request.called_ae_title,
+            address=self.address,
+            port=self._port,
+            implementation_class_uid=request.implementation_class_uid,
+            implementation_version_name=request.implementation_version_name,
+            opened_at=datetime.now(UTC),
+        )
+        try:
+            self._receiver.association_opened(info)
+        except Exception as error:  # noqa: BLE001 - a receiver that is not ready must not end the listener
+            _log_failure("receiver refused the association", error)
+            return TEMPORARY_CONGESTION
+        self._info = info
+        return None
+
+    def _answer_messages(self) -> None:
+        """Answer one message after the other until the peer asks to release the association."""
+        upper_layer = self._wire
+        while (message := read_message(upper_layer, self._terms.messages)) is not None:
+            require_known_context(message, self._contexts)
+            answer = self._answer(message)
+            if answer is not None:
+                upper_layer.send(command_pdu(message.context_id, answer), self._answer_deadline())
+
+    def _answer(self, message: Message) -> Command | None:
+        """The response to one request; None to C-CANCEL, which has none. Raises ProtocolViolation."""
+        command = message.command
+        if command.command_field & CommandField.RESPONSE:
+            raise ProtocolViolation("a response to a request that was never made")
+        if command.command_field == CommandField.C_CANCEL_RQ:
+            return None
+        if command.message_id is None:
+            raise ProtocolViolation("a request without Message ID")
+        comment = ""
+        if command.command_field == CommandField.C_ECHO_RQ:
+            status = SUCCESS
+        elif command.command_field == CommandField.C_STORE_RQ:
+            status, comment = self._store(message, self._contexts[message.context_id])
+        else:
+            status = UNRECOGNISED_OPERATION
+        return Command(
+            command_field=command.command_field | CommandField.RESPONSE,
+            message_id_being_responded_to=command.message_id,
+            affected_sop_class_uid=command.affected_sop_class_uid,
+            affected_sop_instance_uid=command.affected_sop_instance_uid,
+            status=status,
+            error_comment=comment[:_MAX_COMMENT_CHARACTERS] or None,
+        )
+
+    def _store(self, message: Message, context: AgreedContext) -> tuple[int, str]:
+        """Status and comment for a C-STORE request (PS3.4 B.2.3)."""
+        command = message.command
+        if command.affected_sop_class_uid != context.sop_class_uid:
+            return SOP_CLASS_NOT_SUPPORTED, "Affected SOP Class differs from the abstract syntax"
+        sop_instance_uid = command.affected_sop_instance_uid
+        if sop_instance_uid is None or not is_plain_uid(sop_instance_uid):
+            return INVALID_SOP_INSTANCE, "Affected SOP Instance UID is not a UID"
+        if not message.data_set or self._info is None:
+            return CANNOT_UNDERSTAND, "no data set"
+        request = StoreRequest(
+            association=self._info,
+            message_id=command.message_id or 0,
+            sop_class_uid=context.sop_class_uid,
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=context.transfer_syntax_uid,
+            encoded=message.data_set,
+            move_originator_ae_title=command.move_originator_ae_title,
+            move_originator_message_id=command.move_originator_message_id,
+        )
+        try:
+            answer: StoreAnswer = self._receiver.store(request)
+        except Exception as error:  # noqa: BLE001 - one object that fails must not end the association
+            _log_failure("storing failed", error)
+            return HANDLER_FAILED, "internal error, see the log of the receiver"
+        return answer.status, answer.error_comment
+
+    def _tell_and_log(self, lost: AssociationLost) -> None:
+        log.warning("association aborted", address=self.address, reason=str(lost))
+        if lost.abort is None:
+            return
+        # Before there is an association the application aborts (PS3.8 AA-1), then the upper layer (AA-8)
+        source = 0 if self._info is None else 2
+        self._wire.abort(source, lost.abort)
+        self._wire.linger(time.monotonic() + _LINGER_S)
+
+    def _close(self, how: AssociationEnd) -> None:
+        self._guard.leave(self)
+        self._sock.close()
+        if self._info is None:
+            return
+        try:
+            self._receiver.association_ended(self._info, how)
+        except Exception as error:  # noqa: BLE001 - the association is over either way
+            _log_failure("receiver failed at the end of the association", error)
+
+    @property
+    def _wire(self) -> UpperLayer:
+        assert self._upper_layer is not None, "the transport is open"
+        return self._upper_layer
+
+    def _answer_deadline(self) -> float:
+        return time.monotonic() + self._terms.answer_s
+
+
+def _log_failure(event: str, error: Exception) -> None:
+    """Log what failed and where, without the message of a foreign error: it may hold patient attributes."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    log.error(event, error=type(error).__name__, where=f"{place.filename}:{place.lineno}")

@@ -1,0 +1,209 @@
+"""DIMSE messages (PS3.7): command sets to bytes and back, and whole messages from their fragments.
+
+A command set is Implicit VR Little Endian with a dozen known elements (PS3.7 Annex E), so it is written and
+read here directly: a general data set codec would cost more than everything else that a C-STORE answer takes.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+from gateway.network.upper_layer import (
+    MINIMUM_BYTES_PER_S,
+    AbortReason,
+    ProtocolViolation,
+    TooLarge,
+    UpperLayer,
+    data_pdu,
+)
+
+NO_DATA_SET = 0x0101
+"""Command Data Set Type that says that no data set follows; any other value says that one does."""
+
+_MAX_COMMAND_BYTES = 16 * 1024
+_UID = re.compile(r"[0-9.]{1,64}")
+
+
+class CommandField(IntEnum):
+    """The services that are spoken here (PS3.7 Annex E.1); a response has 0x8000 added."""
+
+    C_STORE_RQ = 0x0001
+    C_ECHO_RQ = 0x0030
+    C_CANCEL_RQ = 0x0FFF
+    RESPONSE = 0x8000
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command set: the elements of C-STORE and C-ECHO; None is absent. Text is as sent, without padding."""
+
+    command_field: int
+    message_id: int | None = None
+    message_id_being_responded_to: int | None = None
+    affected_sop_class_uid: str | None = None
+    affected_sop_instance_uid: str | None = None
+    priority: int | None = None
+    command_data_set_type: int = NO_DATA_SET
+    status: int | None = None
+    error_comment: str | None = None
+    move_originator_ae_title: str | None = None
+    move_originator_message_id: int | None = None
+
+    @property
+    def has_data_set(self) -> bool:
+        """Whether a data set follows the command."""
+        return self.command_data_set_type != NO_DATA_SET
+
+
+# (element, attribute, VR) in ascending order, as a data set is written
+_ELEMENTS = (
+    (0x0002, "affected_sop_class_uid", "UI"),
+    (0x0100, "command_field", "US"),
+    (0x0110, "message_id", "US"),
+    (0x0120, "message_id_being_responded_to", "US"),
+    (0x0700, "priority", "US"),
+    (0x0800, "command_data_set_type", "US"),
+    (0x0900, "status", "US"),
+    (0x0902, "error_comment", "LO"),
+    (0x1000, "affected_sop_instance_uid", "UI"),
+    (0x1030, "move_originator_ae_title", "AE"),
+    (0x1031, "move_originator_message_id", "US"),
+)
+_BY_ELEMENT = {element: (attribute, vr) for element, attribute, vr in _ELEMENTS}
+
+
+def encode_command(command: Command) -> bytes:
+    """The command set as Implicit VR Little Endian, group length first (PS3.7 6.3.1)."""
+    body = bytearray()
+    for element, attribute, vr in _ELEMENTS:
+        value = getattr(command, attribute)
+        if value is None:
+            continue
+        if vr == "US":
+            encoded = struct.pack("<H", value)
+        else:
+            encoded = value.encode("ascii", "replace")
+            encoded += (b"\0" if vr == "UI" else b" ") * (len(encoded) % 2)
+        body += struct.pack("<HHL", 0, element, len(encoded)) + encoded
+    return struct.pack("<HHLL", 0, 0, 4, len(body)) + bytes(body)
+
+
+def decode_command(encoded: bytes) -> Command:
+    """The command set in `encoded`; elements that C-STORE and C-ECHO do not use are skipped.
+
+    Raises ProtocolViolation: not a command set, a wrong length, or no Command Field.
+    """
+    values: dict[str, int | str] = {}
+    offset = 0
+    while offset < len(encoded):
+        if offset + 8 > len(encoded):
+            raise ProtocolViolation("a command set that ends inside an element")
+        group, element, length = struct.unpack_from("<HHL", encoded, offset)
+        offset += 8
+        value = encoded[offset : offset + length]
+        offset += length
+        if group != 0 or len(value) != length:
+            raise ProtocolViolation(f"element ({group:04X},{element:04X}) of {length} bytes in a command set")
+        if element not in _BY_ELEMENT:
+            continue
+        attribute, vr = _BY_ELEMENT[element]
+        if vr != "US":
+            values[attribute] = value.decode("ascii", "replace").strip("\0 ")
+        elif length == 2:
+            values[attribute] = int.from_bytes(value, "little")
+        else:
+            raise ProtocolViolation(f"command element (0000,{element:04X}) of {length} bytes; 2 are expected")
+    if "command_field" not in values:
+        raise ProtocolViolation("a command set without Command Field")
+    return Command(**values)  # type: ignore[arg-type]  # each attribute was decoded by its own VR
+
+
+def is_plain_uid(text: str | None) -> bool:
+    """Whether `text` consists of 1 to 64 digits and dots: safe to write anywhere a UID belongs.
+
+    Leading zeros in a component, which PS3.5 9.1 forbids and devices in use send, are let through.
+    """
+    return text is not None and _UID.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole DIMSE message; `data_set` is encoded in the transfer syntax of the presentation context."""
+
+    context_id: int
+    command: Command
+    data_set: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageLimits:
+    """What a message may take: seconds until it begins, seconds from then on, and bytes of data set."""
+
+    idle_s: float
+    message_s: float
+    data_set_bytes: int
+
+
+def read_message(upper_layer: UpperLayer, limits: MessageLimits) -> Message | None:
+    """The next message; None when the peer asks to release the association.
+
+    Raises AssociationLost.
+    """
+    idle_until = time.monotonic() + limits.idle_s
+    fragment = upper_layer.read_fragment(idle_until, idle_until)
+    began = time.monotonic()
+    context_id: int | None = None
+    command: Command | None = None
+    pieces = io.BytesIO()
+    received = 0
+    while fragment is not None:
+        context_id = fragment.context_id if context_id is None else context_id
+        if fragment.context_id != context_id or fragment.is_command != (command is None):
+            raise ProtocolViolation("fragments of two messages are mixed")
+        pieces.write(fragment.value)
+        received += len(fragment.value)
+        limit = _MAX_COMMAND_BYTES if command is None else limits.data_set_bytes
+        if pieces.tell() > limit:
+            raise TooLarge(f"a {'command' if command is None else 'data'} set of more than {limit} bytes")
+        if fragment.is_last:
+            whole = pieces.getvalue()
+            if command is not None:
+                return Message(context_id, command, whole)
+            command = decode_command(whole)
+            if not command.has_data_set:
+                return Message(context_id, command, None)
+            pieces = io.BytesIO()
+        deadline = began + limits.message_s + received / MINIMUM_BYTES_PER_S
+        fragment = upper_layer.read_fragment(deadline, deadline)
+    return None
+
+
+def command_pdu(context_id: int, command: Command) -> bytes:
+    """The command as one P-DATA-TF; a command set is shorter than the shortest maximum length in use."""
+    return data_pdu(context_id, encode_command(command), is_command=True, is_last=True)
+
+
+def data_set_pdus(context_id: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The data set, given in pieces that each fit a PDU, as P-DATA-TF PDUs; the last one says so."""
+    piece = next(pieces, None)
+    if piece is None:
+        raise ValueError("a data set that is announced must not be empty")
+    while piece is not None:
+        following = next(pieces, None)
+        yield data_pdu(context_id, piece, is_command=False, is_last=following is None)
+        piece = following
+
+
+def require_known_context(message: Message, accepted: object) -> None:
+    """Raise ProtocolViolation unless the message came over an accepted presentation context."""
+    if message.context_id not in accepted:  # type: ignore[operator]
+        raise ProtocolViolation(
+            f"a message over presentation context {message.context_id}, which was not accepted",
+            AbortReason.INVALID_PARAMETER_VALUE,
+        )

@@ -1,0 +1,262 @@
+"""The DICOM upper layer on a blocking socket (PS3.8 section 9): whole PDUs, each by its deadline.
+
+    AssociationLost          the association cannot go on
+    ├── ProtocolViolation    the peer sent what PS3.8 forbids; `abort` says what it is told
+    ├── TooLarge             a PDU or a message over its limit
+    ├── TooSlow              nothing, or too little, by the deadline
+    ├── PeerAborted          the peer sent A-ABORT
+    └── TransportLost        the transport closed under the association
+
+Every wait has an absolute deadline in `time.monotonic` seconds, so a peer that sends one byte at a time gains
+nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+
+from gateway.errors import DicomError
+from gateway.network.statuses import Rejection, describe_abort
+
+MINIMUM_BYTES_PER_S = 16 * 1024
+"""A message that has used up its time may go on only while it arrives at this rate on average."""
+
+_BUFFER_BYTES = 64 * 1024
+_ABORT_WAIT_S = 1.0
+
+
+class PduType(IntEnum):
+    """PS3.8 section 9.3.1."""
+
+    ASSOCIATE_RQ = 1
+    ASSOCIATE_AC = 2
+    ASSOCIATE_RJ = 3
+    P_DATA_TF = 4
+    RELEASE_RQ = 5
+    RELEASE_RP = 6
+    ABORT = 7
+
+
+class AbortReason(IntEnum):
+    """Reasons of an A-ABORT by the upper layer (PS3.8 Table 9-26)."""
+
+    NOT_SPECIFIED = 0
+    UNRECOGNISED_PDU = 1
+    UNEXPECTED_PDU = 2
+    INVALID_PARAMETER_VALUE = 6
+
+
+class AssociationLost(DicomError):  # noqa: N818 - the statement, not the suffix, says what it is
+    """The association cannot go on; `abort` is the reason the peer is told, None when nobody listens."""
+
+    abort: AbortReason | None = AbortReason.NOT_SPECIFIED
+
+
+class ProtocolViolation(AssociationLost):
+    """The peer sent what PS3.7 or PS3.8 forbids."""
+
+    def __init__(self, message: str, abort: AbortReason = AbortReason.INVALID_PARAMETER_VALUE) -> None:
+        super().__init__(message)
+        self.abort = abort
+
+
+class TooLarge(AssociationLost):
+    """A PDU or a message is longer than allowed."""
+
+
+class TooSlow(AssociationLost):
+    """The deadline passed."""
+
+
+class PeerAborted(AssociationLost):
+    """The peer sent A-ABORT."""
+
+    abort = None
+
+    def __init__(self, source: int, reason: int) -> None:
+        super().__init__(describe_abort(source, reason))
+        self.source = source
+        self.reason = reason
+
+
+class TransportLost(AssociationLost):
+    """The transport was closed or failed."""
+
+    abort = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """One presentation data value (PS3.8 9.3.5.1 and Annex E.2): a piece of a command or of a data set."""
+
+    context_id: int
+    is_command: bool
+    is_last: bool
+    value: bytes
+
+
+class _DeadlineReader(io.RawIOBase):
+    """The receiving half of a socket; no read outlives `deadline`."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.deadline = -math.inf
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # typeshed's Buffer
+        self._sock.settimeout(_remaining(self.deadline))
+        return self._sock.recv_into(buffer)
+
+
+def _remaining(deadline: float) -> float:
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise TimeoutError
+    return remaining
+
+
+class UpperLayer:
+    """PDUs over `sock`: one thread reads; sending is guarded, so that another thread may abort.
+
+    `max_pdu_bytes` is the maximum length that this side announces: no P-DATA-TF may be longer (PS3.8 D.1).
+    """
+
+    def __init__(self, sock: socket.socket, max_pdu_bytes: int) -> None:
+        self._sock = sock
+        self._max_pdu_bytes = max_pdu_bytes
+        self._raw = _DeadlineReader(sock)
+        self._input = io.BufferedReader(self._raw, _BUFFER_BYTES)
+        self._sending = threading.Lock()
+        self._pdu_left = 0
+
+    def read_pdu(self, deadline: float, max_bytes: int) -> tuple[PduType, bytes]:
+        """The next PDU, which must not be P-DATA-TF: its type and its bytes, header included."""
+        kind, length = self._read_header(deadline)
+        if kind is PduType.P_DATA_TF:
+            raise ProtocolViolation("P-DATA-TF where none is expected", AbortReason.UNEXPECTED_PDU)
+        if length > max_bytes:
+            raise TooLarge(f"{kind.name} of {length} bytes; at most {max_bytes} are taken")
+        return kind, struct.pack(">BxL", kind, length) + self._read(length, deadline)
+
+    def read_fragment(self, header_deadline: float, deadline: float) -> Fragment | None:
+        """The next presentation data value; None when the peer asks to release the association.
+
+        A new PDU must begin by `header_deadline`, and everything must have arrived by `deadline`.
+
+        Raises AssociationLost: the peer aborted, left, was too slow, or sent what does not belong here.
+        """
+        if self._pdu_left == 0:
+            kind, length = self._read_header(header_deadline)
+            if kind is PduType.RELEASE_RQ:
+                self._read(self._four_bytes(kind, length), deadline)
+                return None
+            if kind is PduType.ABORT:
+                _, _, source, reason = self._read(self._four_bytes(kind, length), deadline)
+                raise PeerAborted(source, reason)
+            if kind is not PduType.P_DATA_TF:
+                raise ProtocolViolation(f"{kind.name} during data transfer", AbortReason.UNEXPECTED_PDU)
+            if length > self._max_pdu_bytes:
+                raise TooLarge(f"P-DATA-TF of {length} bytes; {self._max_pdu_bytes} were agreed")
+            self._pdu_left = length
+        if self._pdu_left < 6:
+            raise ProtocolViolation(f"{self._pdu_left} bytes where a presentation data value belongs")
+        size, context_id, control = struct.unpack(">LBB", self._read(6, deadline))
+        if not 2 <= size <= self._pdu_left - 4:
+            raise ProtocolViolation(
+                f"a presentation data value of {size} bytes in {self._pdu_left} bytes of a PDU"
+            )
+        self._pdu_left -= 4 + size
+        return Fragment(context_id, bool(control & 1), bool(control & 2), self._read(size - 2, deadline))
+
+    def send(self, pdu: bytes, deadline: float) -> None:
+        """Send whole PDUs; raises TooSlow or TransportLost."""
+        with self._sending:
+            self._send(pdu, deadline)
+
+    def abort(self, source: int, reason: AbortReason) -> None:
+        """Send A-ABORT if the peer still takes it; never raises, never takes longer than a second."""
+        if not self._sending.acquire(timeout=_ABORT_WAIT_S):
+            return
+        try:
+            self._send(abort_pdu(source, reason), time.monotonic() + _ABORT_WAIT_S)
+        except AssociationLost:
+            pass
+        finally:
+            self._sending.release()
+
+    def linger(self, deadline: float) -> None:
+        """Wait until the peer closes, so that the last PDU reaches it before the transport goes (Sta13)."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+            self._raw.deadline = deadline
+            while self._raw.readinto(bytearray(_BUFFER_BYTES)):
+                pass
+        except OSError:
+            return
+
+    def _read_header(self, deadline: float) -> tuple[PduType, int]:
+        kind, length = struct.unpack(">BxL", self._read(6, deadline))
+        try:
+            return PduType(kind), length
+        except ValueError:
+            raise ProtocolViolation(f"PDU of type 0x{kind:02X}", AbortReason.UNRECOGNISED_PDU) from None
+
+    @staticmethod
+    def _four_bytes(kind: PduType, length: int) -> int:
+        if length != 4:
+            raise ProtocolViolation(f"{kind.name} of {length} bytes; 4 are expected")
+        return length
+
+    def _read(self, count: int, deadline: float) -> bytes:
+        self._raw.deadline = deadline
+        try:
+            data = self._input.read(count)
+        except TimeoutError:
+            raise TooSlow("nothing more arrived in time") from None
+        except OSError as error:
+            raise TransportLost(f"the transport failed: {error.strerror or type(error).__name__}") from error
+        if len(data) < count:
+            raise TransportLost("the peer closed the transport")
+        return data
+
+    def _send(self, pdu: bytes, deadline: float) -> None:
+        unsent = memoryview(pdu)
+        try:
+            while unsent:
+                self._sock.settimeout(_remaining(deadline))
+                unsent = unsent[self._sock.send(unsent) :]
+        except TimeoutError:
+            raise TooSlow("the peer stopped taking data") from None
+        except OSError as error:
+            raise TransportLost(f"the transport failed: {error.strerror or type(error).__name__}") from error
+
+
+def data_pdu(context_id: int, value: bytes, *, is_command: bool, is_last: bool) -> bytes:
+    """A P-DATA-TF with one presentation data value."""
+    return (
+        struct.pack(">BxLLBB", 4, len(value) + 6, len(value) + 2, context_id, is_command | is_last << 1)
+        + value
+    )
+
+
+def abort_pdu(source: int, reason: int) -> bytes:
+    """An A-ABORT (PS3.8 9.3.8): source 0 is the application, 2 the upper layer."""
+    return struct.pack(">BxLxxBB", PduType.ABORT, 4, source, reason)
+
+
+def reject_pdu(rejection: Rejection) -> bytes:
+    """An A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
+    return struct.pack(">BxLxBBB", PduType.ASSOCIATE_RJ, 4, *rejection)
+
+
+RELEASE_RQ_PDU = struct.pack(">BxLxxxx", PduType.RELEASE_RQ, 4)
+RELEASE_RP_PDU = struct.pack(">BxLxxxx", PduType.RELEASE_RP, 4)

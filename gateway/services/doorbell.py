@@ -1,0 +1,94 @@
+"""The doorbell: the Celery application, and what is said through it.
+
+A message carries the id of a row and nothing else. The database is the truth: a message that is lost, doubled or late
+costs time, never correctness, and no result is kept by the broker.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from gateway.errors import Unavailable
+from gateway.settings import Settings
+from gateway.store import outbox
+
+# a slow PACS must never keep a GPU waiting: what talks to destinations has workers of its own
+PROCESS_QUEUE, TRANSFER_QUEUE = "process", "transfer"
+QUEUE_OF = {outbox.ROUTE: TRANSFER_QUEUE, outbox.PROCESS: PROCESS_QUEUE, outbox.DELIVER: TRANSFER_QUEUE}
+
+# Redis calls the most urgent 0; each step is a list of its own
+PRIORITY_STEPS = [0, 3, 6, 9]
+
+
+def make_app(settings: Settings) -> Celery:
+    """The Celery application of this node."""
+    app = Celery("athanor", broker=settings.broker_url)
+    app.conf.update(
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_acks_late=True,
+        # a task whose process was killed is not thrown back at once and for ever: the lease brings the job back
+        task_reject_on_worker_lost=False,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_send_task_events=False,
+        worker_enable_remote_control=False,
+        worker_soft_shutdown_timeout=0.0,
+        task_default_queue=TRANSFER_QUEUE,
+        task_queue_max_priority=9,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=_transport_options(settings.broker_url),
+    )
+    return app
+
+
+def _transport_options(url: str) -> dict[str, Any]:
+    if url.startswith("amqp"):
+        return {"confirm_publish": True}
+    return {
+        # longer than any lease: the database takes a job back, the broker only repeats the message later
+        "visibility_timeout": 300,
+        "unacked_restore_interval": 5,
+        "unacked_restore_throttle": 1,
+        "health_check_interval": 10,
+        "socket_timeout": 30,
+        "socket_keepalive": not url.startswith("redis+socket"),
+        "priority_steps": PRIORITY_STEPS,
+        "queue_order_strategy": "priority",
+    }
+
+
+class Doorbell:
+    """Publishes announcements and asks for the length of queues. Raises Unavailable when the broker does not answer."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def publish(self, stage: str, subject: str, priority: int) -> None:
+        """Announce `subject` to the workers of `stage`."""
+        try:
+            self._app.send_task(
+                f"athanor.{stage}", args=[subject], queue=QUEUE_OF[stage], priority=priority, retry=False
+            )
+        except (OperationalError, OSError) as error:
+            raise Unavailable(f"broker: {error}; it is announced again later") from error
+
+    def queue_length(self, stage: str) -> int:
+        """Messages that wait in the queue of `stage`."""
+        try:
+            with self._app.connection_for_read() as connection:
+                connection.ensure_connection(max_retries=1, timeout=2)
+                queue = connection.SimpleQueue(QUEUE_OF[stage])
+                try:
+                    return int(queue.qsize())
+                finally:
+                    queue.close()
+        except (OperationalError, OSError) as error:
+            raise Unavailable(f"broker: {error}") from error

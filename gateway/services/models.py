@@ -1,0 +1,59 @@
+"""The generators that a worker holds in memory, warm. Imports torch: only the process worker imports this module."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import torch
+from pipelines.catalog import Catalog
+from pipelines.inference import Pipeline
+
+from gateway import logs
+from gateway.settings import Process
+from pipelines import inference
+from pipelines.errors import PipelineError
+from pipelines.spec import PipelineSpec
+
+log = logs.get("models")
+
+
+class Models:
+    """Pipelines by id, loaded once on one device."""
+
+    def __init__(self, settings: Process, index: int) -> None:
+        self.device = choose_device(settings.device, index)
+        if self.device == "cpu":
+            torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+        self._held: dict[str, Pipeline] = {}
+
+    def load(self, spec: PipelineSpec) -> Pipeline:
+        """The pipeline of `spec`, loaded when it is first asked for; its digest is checked then."""
+        if spec.id not in self._held:
+            self._held[spec.id] = inference.load(spec, self.device)
+        return self._held[spec.id]
+
+    def warm(self, catalog: Catalog) -> None:
+        """Load and run every enabled pipeline once, so that the first series does not pay for it."""
+        for spec in catalog.values():
+            if not spec.enabled:
+                continue
+            started = time.perf_counter()
+            try:
+                self.load(spec).warm_up()
+            except PipelineError as error:
+                # the others still work; a job for this one ends FAILED with the same words
+                log.warning("pipeline cannot be loaded", pipeline=spec.id, reason=str(error))
+            else:
+                log.info("warm", pipeline=spec.id, seconds=round(time.perf_counter() - started, 2))
+
+    def loaded(self) -> list[str]:
+        """Ids of the pipelines in memory."""
+        return sorted(self._held)
+
+
+def choose_device(wanted: str, index: int) -> str:
+    """The torch device of worker `index`: the GPU of that number, else the CPU."""
+    if wanted != "auto":
+        return f"cuda:{index}" if wanted == "cuda" else wanted
+    return f"cuda:{index}" if torch.cuda.is_available() else "cpu"

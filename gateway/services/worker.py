@@ -1,0 +1,140 @@
+"""The Celery workers. One kind runs generators (`process`), the other talks to the PACS (`transfer`).
+
+The process worker is the only process of the service that loads torch. It runs one job at a time in its own process
+(``solo``): a forked child could not use the GPU. The transfer worker runs routes and deliveries in threads.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from celery import Celery, signals
+from pipelines.catalog import Catalog
+
+from gateway import logs
+from gateway.errors import Unavailable
+from gateway.services.doorbell import PROCESS_QUEUE, TRANSFER_QUEUE, Doorbell, make_app
+from gateway.services.notify import notify
+from gateway.settings import Settings
+from gateway.stages.deliver import deliver
+from gateway.stages.process import Process
+from gateway.stages.route import Route
+from gateway.store import deliveries, heartbeats, jobs, outbox
+from gateway.store.database import Database
+from gateway.store.spool import Spool
+
+_BEAT_EVERY_S = 5.0
+
+log = logs.get("worker")
+
+
+def run(settings: Settings, queue: str, index: int = 0) -> None:
+    """Work on one queue until SIGTERM; what is being worked on is finished first."""
+    owner = f"{queue}-{index}@{socket.gethostname()}"
+    database = Database(settings.database_url)
+    spool = Spool(settings.spool_dir, owner)
+    app = make_app(settings)
+    doorbell = Doorbell(app)
+    _take_back(database, owner)
+    if queue == PROCESS_QUEUE:
+        device, detail = _add_process(app, settings, database, spool, doorbell, owner, index)
+        pool, threads = "solo", 1
+    else:
+        _add_transfer(app, settings, database, spool, doorbell, owner)
+        device, detail = "", {}
+        pool, threads = "threads", settings.deliver.threads
+    heart = heartbeats.Heart(database, owner, device=device, **detail)
+    _when_ready(heart, owner, device)
+    app.Worker(
+        queues=[queue], pool=pool, concurrency=threads, hostname=owner, loglevel="INFO",
+        without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True,
+    ).start()  # fmt: skip
+    database.close()
+    log.info("stopped")
+
+
+def _take_back(database: Database, owner: str) -> None:
+    """What a predecessor of this name left undone goes back to the queue at once, not when its lease ends."""
+    with database.write() as connection:
+        left = jobs.take_back(connection, owner=owner)
+        left += deliveries.take_back(connection, owner=owner)
+    if left:
+        log.warning("predecessor died", taken_back=left)
+
+
+def _add_transfer(
+    app: Celery, settings: Settings, database: Database, spool: Spool, doorbell: Doorbell, owner: str
+) -> None:
+    route = Route(database, spool, settings, Catalog.read(settings.models_dir))
+
+    def run_route(subject: str) -> None:
+        route(subject)
+
+    def run_delivery(delivery_id: str) -> None:
+        deliver(
+            database,
+            spool,
+            settings.destinations,
+            settings.deliver,
+            settings.node.ae_title,
+            delivery_id,
+            owner,
+        )
+
+    _task(app, outbox.ROUTE, run_route, database, doorbell)
+    _task(app, outbox.DELIVER, run_delivery, database, doorbell)
+
+
+def _add_process(
+    app: Celery,
+    settings: Settings,
+    database: Database,
+    spool: Spool,
+    doorbell: Doorbell,
+    owner: str,
+    index: int,
+) -> tuple[str, dict[str, Any]]:
+    from gateway.services.models import Models  # loads torch
+
+    catalog = Catalog.read(settings.models_dir)
+    models = Models(settings.process, index)
+    models.warm(catalog)
+    process = Process(database, spool, settings, catalog, models.load, owner)
+    _task(app, outbox.PROCESS, process, database, doorbell)
+    return models.device, {"models": models.loaded()}
+
+
+def _task(app: Celery, stage: str, work: Callable[[str], None], database: Database, doorbell: Doorbell) -> None:
+    """Register `work` for a stage; what it committed to the outbox is announced right after."""
+
+    @app.task(name=f"athanor.{stage}")  # type: ignore[untyped-decorator] # Celery publishes no types
+    def run_stage(subject: str) -> None:
+        try:
+            work(subject)
+            outbox.relay(database, doorbell.publish)
+        except Unavailable as error:
+            # nothing is lost: the row waits in the outbox, or the lease ends and the clock takes it back
+            log.warning("unavailable", stage=stage, reason=str(error))
+
+
+def _when_ready(heart: heartbeats.Heart, owner: str, device: str) -> None:
+    def beat_for_ever() -> None:
+        pause = threading.Event()
+        while not pause.wait(_BEAT_EVERY_S):
+            try:
+                heart.beat()
+            except Unavailable as error:
+                log.warning("no heartbeat", reason=str(error))
+
+    @signals.worker_ready.connect(weak=False)  # type: ignore[untyped-decorator] # Celery publishes no types
+    def ready(**_: Any) -> None:
+        threading.Thread(target=beat_for_ever, daemon=True, name="heartbeat").start()
+        notify("READY=1")
+        log.info("ready", worker=owner, device=device, pid=os.getpid())
+
+
+__all__ = ["PROCESS_QUEUE", "TRANSFER_QUEUE", "run"]

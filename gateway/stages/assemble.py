@@ -1,0 +1,38 @@
+"""Assemble: judge which series are complete, and close them with the evidence that says so."""
+
+from __future__ import annotations
+
+from gateway import logs
+from gateway.domain.completeness import Complete, Policy, judge
+from gateway.store import intake
+from gateway.store.database import Database
+
+log = logs.get("assemble")
+
+
+def assemble(database: Database, policy: Policy) -> int:
+    """Judge every series that is due; the number that closed."""
+    with database.read() as connection:
+        due = intake.due_for_judgement(connection)
+    return sum(_judge(database, series_id, policy) for series_id in due)
+
+
+def _judge(database: Database, series_id: int, policy: Policy) -> bool:
+    with database.write() as connection:
+        found = intake.to_judge(connection, series_id)
+        if found is None:
+            return False
+        verdict = judge(found.evidence, found.now_s, policy)
+        if not isinstance(verdict, Complete):
+            intake.keep_open(connection, series_id, found.last_received_at, verdict.due_s, verdict.waiting_for)
+            return False
+        closed = intake.close_series(
+            connection,
+            series_id,
+            found.revision,
+            found.instances,
+            {"signals": list(verdict.signals), "sentence": verdict.sentence, "instances": found.instances},
+        )
+    if closed:
+        log.info("series complete", series=series_id, evidence=verdict.sentence)
+    return closed

@@ -1,0 +1,133 @@
+"""Deliver: send one job's result to one destination, keep the answer to each instance, try again for days.
+
+A destination is sent the stored bytes under the stored UIDs, however often: an ambiguous outcome is simply sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+
+from gateway import logs
+from gateway.dicom.secondary_capture import require_marks
+from gateway.domain.states import DeliveryState
+from gateway.errors import DicomError
+from gateway.network.scu import DestinationAddress, OutgoingInstance, SendReport, send
+from gateway.network.statuses import StatusCategory, category_of
+from gateway.settings import Deliver, Destination
+from gateway.store import deliveries
+from gateway.store.database import Database
+from gateway.store.deliveries import Claim, ToSend
+from gateway.store.spool import Spool
+
+# answers are written in groups: each write renews the lease
+_WRITE_EVERY_S = 0.5
+
+log = logs.get("deliver")
+
+
+class _Answers:
+    """Collects the answers of one association and writes them in groups."""
+
+    def __init__(self, database: Database, claimed: Claim) -> None:
+        self._database = database
+        self._claimed = claimed
+        self._ids = {item.sop_instance_uid: item.derived_id for item in claimed.to_send}
+        self._unwritten: dict[int, tuple[int, str, bool]] = {}
+        self._written_at = time.monotonic()
+
+    def __call__(self, sop_instance_uid: str, status: int, words: str) -> None:
+        accepted = category_of(status) is not StatusCategory.FAILURE
+        self._unwritten[self._ids[sop_instance_uid]] = (status, words, accepted)
+        if time.monotonic() - self._written_at > _WRITE_EVERY_S:
+            self.write()
+
+    def write(self) -> None:
+        with self._database.write() as connection:
+            deliveries.record_answers(connection, self._claimed, self._unwritten)
+        self._unwritten = {}
+        self._written_at = time.monotonic()
+
+
+def deliver(
+    database: Database,
+    spool: Spool,
+    destinations: Mapping[str, Destination],
+    settings: Deliver,
+    calling_ae_title: str,
+    delivery_id: str,
+    owner: str,
+) -> None:
+    """Claim a delivery and carry it to its next state; does nothing when there is nothing to claim."""
+    with database.write() as connection:
+        claimed = deliveries.claim(connection, delivery_id, owner, settings.lease_s, settings.per_destination)
+    if claimed is None:
+        return
+    with logs.bind(delivery=delivery_id, job=claimed.job_id, series=claimed.series_id):
+        destination = destinations.get(claimed.destination)
+        if destination is None:
+            _end(
+                database, claimed, DeliveryState.FAILED,
+                f"destination {claimed.destination}: found none of that name in the settings; add it, then resend",
+            )  # fmt: skip
+            return
+        answers = _Answers(database, claimed)
+        try:
+            instances = [_marked(spool, item) for item in claimed.to_send]
+        except (DicomError, OSError) as error:
+            _end(database, claimed, DeliveryState.FAILED, f"not sent: {error}")
+            return
+        report = send(address_of(destination, settings, calling_ae_title), instances, answers)
+        answers.write()
+        _conclude(database, claimed, settings, report)
+
+
+def _marked(spool: Spool, item: ToSend) -> OutgoingInstance:
+    """The file, after a last look at its marks: nothing that could pass for acquired leaves this node."""
+    path = spool.path(item.path)
+    require_marks(path)
+    return OutgoingInstance(path, item.sop_class_uid, item.sop_instance_uid, item.transfer_syntax_uid)
+
+
+def address_of(destination: Destination, settings: Deliver, calling_ae_title: str) -> DestinationAddress:
+    """A destination of the settings as the SCU takes it."""
+    return DestinationAddress(
+        ae_title=destination.ae_title,
+        host=destination.host,
+        port=destination.port,
+        calling_ae_title=calling_ae_title,
+        connect_timeout_s=settings.connect_timeout_s,
+        response_timeout_s=settings.response_timeout_s,
+    )
+
+
+def _conclude(database: Database, claimed: Claim, settings: Deliver, report: SendReport) -> None:
+    left = [outcome for outcome in report.outcomes if not outcome.is_delivered]
+    if not left:
+        _end(database, claimed, DeliveryState.DELIVERED, None)
+        return
+    words = "; ".join(dict.fromkeys(outcome.explanation for outcome in left))
+    reason = f"{len(left)} of {len(report.outcomes)} instances not accepted: {words}"
+    hopeless = not any(outcome.worth_retrying for outcome in left)
+    if hopeless or claimed.age_s > settings.give_up_s:
+        _end(database, claimed, DeliveryState.FAILED, reason)
+        return
+    wait_s = settings.first_retry_s * settings.growth ** min(claimed.attempt - 1, 64)
+    _end(database, claimed, DeliveryState.QUEUED, reason, min(wait_s, settings.longest_retry_s))
+
+
+def _end(
+    database: Database,
+    claimed: Claim,
+    state: DeliveryState,
+    reason: str | None,
+    retry_in_s: float | None = None,
+) -> None:
+    with database.write() as connection:
+        mine = deliveries.end(connection, claimed, state, error=reason, retry_in_s=retry_in_s)
+    log.log(
+        logging.WARNING if reason else logging.INFO,
+        "delivery" if mine else "delivery taken over by another worker",
+        state=state.value, destination=claimed.destination, reason=reason, retry_in_s=retry_in_s,
+    )  # fmt: skip

@@ -1,0 +1,181 @@
+"""Process: run a job's pipeline on its series and make the derived instances durable.
+
+    claim (attempt counted) -> decode -> check -> infer -> encode, sync -> SUCCEEDED + deliveries
+
+No transaction is open in between. Each step renews the lease by its progress: a worker that hangs loses the job.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pipelines.catalog import Catalog
+
+from gateway import logs
+from gateway.dicom.provenance import (
+    digest_of,
+    encoding_of,
+    equipment_of,
+    marks_of,
+    require_fit,
+    series_number_of,
+)
+from gateway.dicom.secondary_capture import derive_series
+from gateway.dicom.volume import SourceSeries, read_series
+from gateway.domain.states import JobState
+from gateway.errors import Unavailable, UnsuitableSeries
+from gateway.settings import Destination, Settings
+from gateway.store import jobs
+from gateway.store.database import Database
+from gateway.store.jobs import Claim, DerivedFile
+from gateway.store.spool import Spool
+from pipelines.errors import PipelineError, Unsuitable
+from pipelines.spec import PipelineSpec
+
+if TYPE_CHECKING:
+    from pipelines.inference import Pipeline, Result
+
+# how much of the whole each step is, for the progress that people see
+_DECODED, _INFERRED = 0.2, 0.8
+_RENEW_EVERY_S = 1.0
+
+_NOWHERE = Destination(ae_title="NOWHERE", host="localhost", port=104)
+
+log = logs.get("process")
+
+
+class LeaseLost(Exception):  # noqa: N818 - the statement, not the suffix, says what it is
+    """The job was taken back while we worked on it: stop, and write nothing more."""
+
+
+class _Progress:
+    """Renews the lease while work advances, and times each step."""
+
+    def __init__(self, database: Database, claimed: Claim) -> None:
+        self._database = database
+        self._claimed = claimed
+        self._renewed_at = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, progress: float) -> None:
+        if time.monotonic() - self._renewed_at < _RENEW_EVERY_S:
+            return
+        with self._database.write() as connection:
+            if not jobs.renew(connection, self._claimed, progress):
+                raise LeaseLost
+        self._renewed_at = time.monotonic()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - started, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """Runs jobs on one device. `load` gives the warm pipeline of a spec."""
+
+    database: Database
+    spool: Spool
+    settings: Settings
+    catalog: Catalog
+    load: Callable[[PipelineSpec], Pipeline]
+    owner: str
+
+    def __call__(self, job_id: str) -> None:
+        """Claim a job and carry it to its end; does nothing when there is nothing to claim."""
+        with self.database.write() as connection:
+            claimed = jobs.claim(connection, job_id, self.owner, self.settings.process.lease_s)
+        if claimed is None:
+            return
+        with logs.bind(job=job_id, series=claimed.series_id, attempt=claimed.attempt):
+            log.info("started", pipeline=claimed.pipeline_id, instances=len(claimed.paths))
+            try:
+                self._run(claimed)
+            except (UnsuitableSeries, Unsuitable) as error:
+                self._end(claimed, JobState.REFUSED, str(error))
+            except PipelineError as error:
+                self._end(claimed, JobState.FAILED, str(error))
+            except LeaseLost:
+                log.warning("lease lost; nothing written")
+            except Unavailable:
+                raise  # the database does not answer: the lease ends by itself
+            except Exception as error:
+                log.exception("attempt failed")
+                with self.database.write() as connection:
+                    jobs.fail_attempt(connection, claimed, f"{type(error).__name__}: {error}")
+
+    def _run(self, claimed: Claim) -> None:
+        spec = self.catalog[claimed.pipeline_id]
+        progress = _Progress(self.database, claimed)
+        with progress.step("decode"):
+            source = self._read(claimed)
+        require_fit(spec, source)
+        progress(_DECODED)
+        with progress.step("load"):
+            pipeline = self.load(spec)
+        with progress.step("infer"):
+            result = pipeline(
+                {spec.inputs[0].role: source.volume},
+                lambda done, of: progress(_DECODED + (_INFERRED - _DECODED) * done / of),
+            )
+        with progress.step("encode"):
+            files, profiles = self._encode(claimed, spec, source, result, progress)
+        with self.database.write() as connection:
+            state = jobs.succeed(
+                connection, claimed, files, profiles, give_up_s=self.settings.deliver.give_up_s,
+                pipeline_version=spec.version, weights_sha256=spec.generator.sha256, seconds=progress.seconds,
+            )  # fmt: skip
+        if state is None:
+            raise LeaseLost
+        self.spool.remove_other_attempts(claimed.job_id, claimed.attempt)
+        log.info("ended", state=state.value, seconds=progress.seconds)
+
+    def _read(self, claimed: Claim) -> SourceSeries:
+        return read_series([self.spool.path(path) for path in claimed.paths])
+
+    def _encode(
+        self, claimed: Claim, spec: PipelineSpec, source: SourceSeries, result: Result, progress: _Progress
+    ) -> tuple[list[DerivedFile], dict[str, str]]:
+        """The derived files of each profile, and the profile of each destination."""
+        with self.database.read() as connection:
+            number = jobs.free_series_number(connection, claimed, series_number_of(source))
+        known = {name: self.settings.destinations.get(name) for name in claimed.destinations}
+        # without a destination, or with one that the settings lost, the result is made all the same and kept
+        encodings = {name: destination or _NOWHERE for name, destination in known.items()} or {"": _NOWHERE}
+        wanted = {destination.profile: destination for destination in encodings.values()}
+        profiles = {name: encodings[name].profile for name in claimed.destinations}
+        files: list[DerivedFile] = []
+        for done, (profile, destination) in enumerate(wanted.items()):
+            instances = list(
+                derive_series(
+                    source, result.volume, marks_of(spec), encoding_of(destination, self.settings),
+                    equipment_of(self.settings), uid_root=self.settings.node.uid_root,
+                    revision=claimed.revision, options_digest=digest_of(claimed.options),
+                    series_number=number, created=datetime.now(UTC).astimezone(),
+                )
+            )  # fmt: skip
+            kept = self.spool.keep_derived(
+                claimed.job_id, claimed.attempt, profile, ((i.sop_instance_uid, i.part10) for i in instances)
+            )
+            files += [
+                DerivedFile(
+                    profile, i.sop_instance_uid, i.sop_class_uid, i.series_instance_uid, number,
+                    i.transfer_syntax_uid, i.instance_number, i.source_sop_instance_uid,
+                    file.path, file.size_bytes, file.sha256,
+                )
+                for i, file in zip(instances, kept, strict=True)
+            ]  # fmt: skip
+            progress(_INFERRED + (1 - _INFERRED) * (done + 1) / len(wanted))
+        return files, profiles
+
+    def _end(self, claimed: Claim, state: JobState, reason: str) -> None:
+        with self.database.write() as connection:
+            jobs.end(connection, claimed, state, reason)
+        log.warning("ended", state=state.value, reason=reason)

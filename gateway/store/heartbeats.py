@@ -1,0 +1,54 @@
+"""Which processes are alive, and what they have to say about themselves."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from gateway.store import outbox
+from gateway.store.database import Database, now
+from gateway.store.tables import heartbeat
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The last sign of life of a process; `age_s` seconds ago."""
+
+    process: str
+    age_s: float
+    started_at: float
+    detail: dict[str, Any]
+
+
+class Heart:
+    """Writes the heartbeat of this process."""
+
+    def __init__(self, database: Database, process: str, **detail: Any) -> None:
+        self._database = database
+        self._process = process
+        self._detail = {"pid": os.getpid(), **detail}
+        with database.write() as connection:
+            row = outbox.insert_for(connection, heartbeat).values(
+                process=process, at=now(), started_at=now(), detail=self._detail
+            )
+            connection.execute(
+                row.on_conflict_do_update(
+                    index_elements=["process"],
+                    set_={"at": now(), "started_at": now(), "detail": self._detail},
+                )
+            )
+
+    def beat(self) -> None:
+        """Still alive."""
+        with self._database.write() as connection:
+            connection.execute(sa.update(heartbeat).where(heartbeat.c.process == self._process).values(at=now()))
+
+
+def all_of(connection: Connection) -> list[Heartbeat]:
+    """The last heartbeat of every process, by name."""
+    rows = connection.execute(sa.select(heartbeat, now().label("now")).order_by(heartbeat.c.process))
+    return [Heartbeat(row.process, row.now - row.at, row.started_at, row.detail) for row in rows]

@@ -1,0 +1,380 @@
+"""What was received: associations, instances, series, and what was put into quarantine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import sqlalchemy as sa
+from pydicom.uid import (
+    EnhancedCTImageStorage,
+    EnhancedMRColorImageStorage,
+    EnhancedMRImageStorage,
+    EnhancedPETImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    LegacyConvertedEnhancedPETImageStorage,
+)
+from sqlalchemy.engine import Connection, Row
+
+from gateway.dicom.header import InstanceHeader
+from gateway.domain.completeness import (
+    AssociationEvidence,
+    AssociationState,
+    InstanceEvidence,
+    SeriesEvidence,
+)
+from gateway.domain.states import DeliveryState, JobState, SeriesState, series_sources
+from gateway.store import outbox, timeline
+from gateway.store.database import now
+from gateway.store.tables import (
+    association,
+    delivery,
+    delivery_instance,
+    instance,
+    job,
+    quarantine,
+    series,
+    study,
+)
+
+# their instance holds a whole acquisition
+_ENHANCED = frozenset(
+    {
+        EnhancedCTImageStorage,
+        EnhancedMRImageStorage,
+        EnhancedMRColorImageStorage,
+        EnhancedPETImageStorage,
+        LegacyConvertedEnhancedCTImageStorage,
+        LegacyConvertedEnhancedMRImageStorage,
+        LegacyConvertedEnhancedPETImageStorage,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent an instance, in which association."""
+
+    association_id: str
+    calling_ae_title: str
+    called_ae_title: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """Where the bytes are, relative to the spool, and what they are."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class Arrival(Enum):
+    """What an instance was to the database."""
+
+    NEW = "new"
+    SAME = "same"  # this SOP Instance UID with these very bytes is stored already
+    CONFLICT = "conflict"  # the same SOP Instance UID with other bytes
+
+
+def open_association(connection: Connection, caller: Caller) -> None:
+    """Record an association that was accepted."""
+    connection.execute(
+        outbox.insert_for(connection, association)
+        .values(
+            id=caller.association_id,
+            calling_ae_title=caller.calling_ae_title,
+            called_ae_title=caller.called_ae_title,
+            address=caller.address,
+            opened_at=now(),
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+def end_association(connection: Connection, association_id: str, end: AssociationState) -> None:
+    """Record how an association ended and have its series judged at once."""
+    connection.execute(
+        sa.update(association).where(association.c.id == association_id).values(ended_at=now(), end=end.value)
+    )
+    carried = sa.select(instance.c.series_id).where(instance.c.association_id == association_id)
+    connection.execute(
+        sa.update(series)
+        .where(series.c.id.in_(carried), series.c.state == SeriesState.RECEIVING)
+        .values(judge_at=now())
+    )
+
+
+def abort_open_associations(connection: Connection) -> int:
+    """At the start of the SCP: associations that its predecessor left open ended with it. Their number."""
+    left = connection.execute(sa.select(association.c.id).where(association.c.ended_at.is_(None))).scalars().all()
+    for association_id in left:
+        end_association(connection, association_id, AssociationState.ABORTED)
+    return len(left)
+
+
+def known_file(connection: Connection, sop_instance_uid: str) -> StoredFile | None:
+    """The stored file of a SOP Instance UID."""
+    row = connection.execute(
+        sa.select(instance.c.path, instance.c.size_bytes, instance.c.sha256).where(
+            instance.c.sop_instance_uid == sop_instance_uid
+        )
+    ).one_or_none()
+    return StoredFile(row.path, row.size_bytes, row.sha256) if row else None
+
+
+def is_known_path(connection: Connection, path: str) -> bool:
+    """Whether a received file of the spool has its row."""
+    return connection.execute(
+        sa.select(sa.or_(sa.exists().where(instance.c.path == path), sa.exists().where(quarantine.c.path == path)))
+    ).scalar_one()
+
+
+def record_instance(
+    connection: Connection, header: InstanceHeader, file: StoredFile, caller: Caller, *, judge_after_s: float
+) -> Arrival:
+    """Record one durable instance under its series; a late one raises the revision and reopens the series."""
+    known = known_file(connection, header.sop_instance_uid)
+    if known is not None:
+        return Arrival.SAME if known.sha256 == file.sha256 else Arrival.CONFLICT
+    row = _series_for(connection, header, caller, judge_after_s)
+    connection.execute(
+        sa.insert(instance).values(
+            sop_instance_uid=header.sop_instance_uid,
+            sop_class_uid=header.sop_class_uid,
+            transfer_syntax_uid=header.transfer_syntax_uid,
+            series_id=row.id,
+            association_id=caller.association_id,
+            revision=row.revision,
+            path=file.path,
+            size_bytes=file.size_bytes,
+            sha256=file.sha256,
+            received_at=now(),
+            instance_number=header.instance_number,
+            number_of_frames=header.number_of_frames,
+            acquisition_number=header.acquisition_number,
+            orientation=list(header.image_orientation),
+            slice_position_mm=header.slice_position_mm,
+            images_in_acquisition=header.images_in_acquisition,
+        )
+    )
+    connection.execute(
+        sa.update(series)
+        .where(series.c.id == row.id)
+        .values(instances=series.c.instances + 1, last_received_at=now(), judge_at=now() + judge_after_s)
+    )
+    return Arrival.NEW
+
+
+def _series_for(
+    connection: Connection, header: InstanceHeader, caller: Caller, judge_after_s: float
+) -> Row[Any, Any, Any]:
+    columns = (series.c.id, series.c.state, series.c.revision)
+    wanted = sa.select(*columns).where(series.c.uid == header.series_instance_uid)
+    if connection.dialect.name != "sqlite":
+        wanted = wanted.with_for_update()
+    row = connection.execute(wanted).one_or_none()
+    if row is None:
+        _insert_series(connection, header, caller, judge_after_s)
+        row = connection.execute(wanted).one()
+    if row.state != SeriesState.RECEIVING:
+        _reopen(connection, row)
+        row = connection.execute(wanted).one()
+    return row
+
+
+def _insert_series(connection: Connection, header: InstanceHeader, caller: Caller, judge_after_s: float) -> None:
+    connection.execute(
+        outbox.insert_for(connection, study)
+        .values(
+            uid=header.study_instance_uid,
+            first_received_at=now(),
+            patient_id=header.patient_id,
+            patient_name=header.patient_name,
+            accession_number=header.accession_number,
+            study_date=header.study_date,
+            study_description=header.study_description,
+        )
+        .on_conflict_do_nothing()
+    )
+    inserted = connection.execute(
+        outbox.insert_for(connection, series)
+        .values(
+            uid=header.series_instance_uid,
+            study_uid=header.study_instance_uid,
+            modality=header.modality,
+            series_number=header.series_number,
+            series_description=header.series_description,
+            calling_ae_title=caller.calling_ae_title,
+            called_ae_title=caller.called_ae_title,
+            address=caller.address,
+            state=SeriesState.RECEIVING,
+            revision=1,
+            instances=0,
+            first_received_at=now(),
+            last_received_at=now(),
+            judge_at=now() + judge_after_s,
+        )
+        .on_conflict_do_nothing()
+        .returning(series.c.id)
+    ).scalar_one_or_none()
+    if inserted is not None:
+        timeline.record(connection, inserted, "receive", "first instance", calling_ae_title=caller.calling_ae_title)
+
+
+def _reopen(connection: Connection, row: Row[Any, Any, Any]) -> None:
+    """A late instance: the next revision begins, what the earlier one made is superseded."""
+    connection.execute(
+        sa.update(series)
+        .where(series.c.id == row.id, series.c.state.in_(series_sources(SeriesState.RECEIVING)))
+        .values(
+            state=SeriesState.RECEIVING,
+            revision=row.revision + 1,
+            completed_at=None,
+            reason=None,
+            evidence=None,
+        )
+    )
+    earlier = sa.and_(job.c.series_id == row.id, job.c.revision <= row.revision)
+    connection.execute(sa.update(job).where(earlier).values(superseded=True))
+    connection.execute(
+        sa.update(job)
+        .where(earlier, job.c.state == JobState.QUEUED)
+        .values(state=JobState.SUPERSEDED, finished_at=now())
+    )
+    # what a destination has begun to receive is finished: half a series beside its source misleads more than a
+    # whole one that was superseded
+    begun = sa.select(delivery_instance.c.delivery_id).where(delivery_instance.c.accepted_at.is_not(None))
+    connection.execute(
+        sa.update(delivery)
+        .where(
+            delivery.c.job_id.in_(sa.select(job.c.id).where(earlier)),
+            delivery.c.state == DeliveryState.QUEUED,
+            delivery.c.id.not_in(begun),
+        )
+        .values(state=DeliveryState.CANCELLED, finished_at=now(), error="superseded by a later revision")
+    )
+    timeline.record(connection, row.id, "receive", "late instance", revision=row.revision + 1)
+
+
+def record_quarantine(connection: Connection, caller: Caller, *, status: int, reason: str, path: str | None) -> None:
+    """Record an instance that was answered with an error and kept aside."""
+    connection.execute(
+        sa.insert(quarantine).values(
+            at=now(),
+            status=status,
+            reason=reason,
+            calling_ae_title=caller.calling_ae_title,
+            address=caller.address,
+            path=path,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ToJudge:
+    """A series that is being received, and all that is known about its completeness."""
+
+    id: int
+    revision: int
+    instances: int
+    last_received_at: float
+    now_s: float
+    evidence: SeriesEvidence
+
+
+def to_judge(connection: Connection, series_id: int) -> ToJudge | None:
+    """The evidence on a series, if it is still being received."""
+    head = connection.execute(
+        sa.select(series, now().label("now")).where(series.c.id == series_id, series.c.state == SeriesState.RECEIVING)
+    ).one_or_none()
+    if head is None:
+        return None
+    rows = connection.execute(sa.select(instance).where(instance.c.series_id == series_id)).all()
+    # receive inserts the series and its first instance in one transaction: there is always a row
+    evidence = SeriesEvidence(
+        tuple(
+            InstanceEvidence(
+                received_s=row.received_at,
+                instance_number=row.instance_number,
+                acquisition_number=row.acquisition_number,
+                images_in_acquisition=row.images_in_acquisition,
+                orientation=tuple(row.orientation) or None,
+                slice_position_mm=row.slice_position_mm,
+                number_of_frames=row.number_of_frames,
+                enhanced=row.sop_class_uid in _ENHANCED,
+            )
+            for row in rows
+        ),
+        _association_evidence(connection, series_id, {row.association_id for row in rows}),
+    )
+    return ToJudge(head.id, head.revision, head.instances, head.last_received_at, head.now, evidence)
+
+
+def _association_evidence(connection: Connection, series_id: int, ids: set[str]) -> tuple[AssociationEvidence, ...]:
+    others = dict(
+        connection.execute(
+            sa.select(instance.c.association_id, sa.func.max(instance.c.received_at))
+            .where(instance.c.association_id.in_(ids), instance.c.series_id != series_id)
+            .group_by(instance.c.association_id)
+        ).tuples()
+    )
+    rows = connection.execute(sa.select(association).where(association.c.id.in_(ids))).all()
+    return tuple(
+        AssociationEvidence(
+            AssociationState(row.end) if row.end else AssociationState.OPEN, row.ended_at, others.get(row.id)
+        )
+        for row in rows
+    )
+
+
+def due_for_judgement(connection: Connection) -> list[int]:
+    """Ids of the series whose completeness is to be judged now."""
+    return list(
+        connection.execute(
+            sa.select(series.c.id)
+            .where(series.c.state == SeriesState.RECEIVING, series.c.judge_at <= now())
+            .order_by(series.c.judge_at)
+        ).scalars()
+    )
+
+
+def next_judgement_in_s(connection: Connection) -> float | None:
+    """Seconds until the next judgement is due; None when no series is being received."""
+    value = connection.execute(
+        sa.select(sa.func.min(series.c.judge_at) - now()).where(series.c.state == SeriesState.RECEIVING)
+    ).scalar_one()
+    return None if value is None else float(value)
+
+
+def close_series(
+    connection: Connection, series_id: int, revision: int, instances: int, evidence: dict[str, Any]
+) -> bool:
+    """RECEIVING to COMPLETE, unless an instance came meanwhile; the evidence is kept. True when it closed."""
+    closed = connection.execute(
+        sa.update(series)
+        .where(
+            series.c.id == series_id,
+            series.c.revision == revision,
+            series.c.instances == instances,
+            series.c.state.in_(series_sources(SeriesState.COMPLETE)),
+        )
+        .values(state=SeriesState.COMPLETE, completed_at=now(), judge_at=None, waiting_for=None, evidence=evidence)
+    )
+    if closed.rowcount == 0:
+        return False
+    timeline.record(connection, series_id, "assemble", "complete", revision=revision, **evidence)
+    outbox.add(connection, outbox.ROUTE, f"{series_id}:{revision}")
+    return True
+
+
+def keep_open(connection: Connection, series_id: int, last_received_at: float, judge_at: float, why: str) -> None:
+    """The series stays open until `judge_at`, unless an instance came since the evidence was read."""
+    connection.execute(
+        sa.update(series)
+        .where(series.c.id == series_id, series.c.last_received_at == last_received_at)
+        .values(judge_at=judge_at, waiting_for=why)
+    )

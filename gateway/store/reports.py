@@ -1,0 +1,185 @@
+"""What people ask the database: lists and details for the command line and the pages. Reads only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from gateway.domain.states import DeliveryState, JobState, SeriesState
+from gateway.store.database import now
+from gateway.store.tables import (
+    delivery,
+    delivery_instance,
+    derived,
+    instance,
+    job,
+    quarantine,
+    rule_version,
+    series,
+    study,
+)
+
+Row = dict[str, Any]
+
+
+def counts(connection: Connection) -> Row:
+    """How many series, jobs and deliveries are in each state, what waits longest, and what was refused lately."""
+
+    def by_state(table: sa.Table) -> dict[str, int]:
+        return dict(connection.execute(sa.select(table.c.state, sa.func.count()).group_by(table.c.state)).tuples())
+
+    oldest = connection.execute(
+        sa.select(now() - sa.func.min(job.c.created_at)).where(job.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
+    ).scalar_one()
+    return {
+        "series": by_state(series),
+        "jobs": by_state(job),
+        "deliveries": by_state(delivery),
+        "instances": connection.execute(sa.select(sa.func.count()).select_from(instance)).scalar_one(),
+        "oldest_job_s": oldest,
+        "quarantined": connection.execute(sa.select(sa.func.count()).select_from(quarantine)).scalar_one(),
+    }
+
+
+def latest_quarantine(connection: Connection, limit: int) -> list[Row]:
+    """The latest instances that were refused or kept beside, newest first."""
+    rows = connection.execute(sa.select(quarantine).order_by(quarantine.c.id.desc()).limit(limit))
+    return [dict(row._mapping) for row in rows]
+
+
+def waiting_deliveries(connection: Connection) -> list[Row]:
+    """Deliveries that are not delivered, by destination, with their latest error."""
+    rows = connection.execute(
+        sa.select(
+            delivery.c.destination,
+            delivery.c.state,
+            sa.func.count().label("deliveries"),
+            sa.func.max(delivery.c.error).label("error"),
+            sa.func.min(delivery.c.created_at).label("oldest_at"),
+        )
+        .where(delivery.c.state.not_in([DeliveryState.DELIVERED, DeliveryState.CANCELLED]))
+        .group_by(delivery.c.destination, delivery.c.state)
+        .order_by(delivery.c.destination)
+    )
+    return [dict(row._mapping) for row in rows]
+
+
+def series_list(connection: Connection, limit: int, state: str | None = None) -> list[Row]:
+    """The latest series with what became of them, newest first."""
+    query = sa.select(
+        series.c.id, series.c.uid, series.c.study_uid, series.c.state, series.c.revision, series.c.instances,
+        series.c.modality, series.c.series_number, series.c.series_description, series.c.calling_ae_title,
+        series.c.last_received_at, series.c.waiting_for, series.c.evidence, series.c.reason,
+    )  # fmt: skip
+    if state:
+        query = query.where(series.c.state == state)
+    rows = connection.execute(query.order_by(series.c.last_received_at.desc()).limit(limit))
+    return [dict(row._mapping) for row in rows]
+
+
+def job_list(connection: Connection, limit: int, state: str | None = None) -> list[Row]:
+    """The latest jobs with their series, newest first."""
+    query = (
+        sa.select(
+            job.c.id, job.c.series_id, series.c.uid.label("series_uid"), series.c.series_description, job.c.revision,
+            rule_version.c.name.label("rule"), rule_version.c.version.label("rule_version"), job.c.pipeline_id,
+            job.c.pipeline_version, job.c.state, job.c.superseded, job.c.attempt, job.c.max_attempts, job.c.progress,
+            job.c.error, job.c.created_at, job.c.started_at, job.c.finished_at,
+        )
+        .join(series, series.c.id == job.c.series_id)
+        .join(rule_version, rule_version.c.id == job.c.rule_version_id)
+    )  # fmt: skip
+    if state:
+        query = query.where(job.c.state == state)
+    rows = connection.execute(query.order_by(job.c.created_at.desc()).limit(limit))
+    return [dict(row._mapping) for row in rows]
+
+
+def find_series(connection: Connection, text: str) -> int | None:
+    """The id of the series that `text` names: a series id, a Series Instance UID, or (the start of) a job id."""
+    if text.isdigit():
+        return connection.execute(sa.select(series.c.id).where(series.c.id == int(text))).scalar_one_or_none()
+    found = connection.execute(sa.select(series.c.id).where(series.c.uid == text)).scalar_one_or_none()
+    if found is not None:
+        return int(found)
+    starting = (
+        connection.execute(sa.select(job.c.series_id).where(job.c.id.startswith(text, autoescape=True)).limit(2))
+        .scalars()
+        .all()
+    )
+    return starting[0] if len(starting) == 1 else None
+
+
+def series_detail(connection: Connection, series_id: int) -> Row:
+    """One series with its rules tried, jobs, derived series and deliveries."""
+    row = connection.execute(
+        sa.select(series, study.c.accession_number, study.c.study_date)
+        .join(study, study.c.uid == series.c.study_uid)
+        .where(series.c.id == series_id)
+    ).one()
+    detail = {key: value for key, value in row._mapping.items() if key != "attributes"}
+    detail["jobs"] = [
+        {
+            **dict(found._mapping),
+            "deliveries": _deliveries(connection, found.id),
+            "derived": _derived(connection, found.id),
+        }
+        for found in connection.execute(
+            sa.select(job, rule_version.c.name.label("rule"), rule_version.c.version.label("rule_version"))
+            .join(rule_version, rule_version.c.id == job.c.rule_version_id)
+            .where(job.c.series_id == series_id)
+            .order_by(job.c.created_at)
+        )
+    ]
+    return detail
+
+
+def _deliveries(connection: Connection, job_id: str) -> list[Row]:
+    accepted = sa.func.count(delivery_instance.c.accepted_at)
+    rows = connection.execute(
+        sa.select(delivery, accepted.label("accepted"), sa.func.count().label("instances"))
+        .join(delivery_instance, delivery_instance.c.delivery_id == delivery.c.id)
+        .where(delivery.c.job_id == job_id)
+        .group_by(delivery.c.id)
+        .order_by(delivery.c.destination)
+    )
+    return [dict(row._mapping) for row in rows]
+
+
+def _derived(connection: Connection, job_id: str) -> list[Row]:
+    rows = connection.execute(
+        sa.select(
+            derived.c.profile, derived.c.series_instance_uid, derived.c.series_number,
+            sa.func.count().label("instances"), sa.func.sum(derived.c.size_bytes).label("size_bytes"),
+        )
+        .where(derived.c.job_id == job_id)
+        .group_by(derived.c.profile, derived.c.series_instance_uid, derived.c.series_number)
+    )  # fmt: skip
+    return [dict(row._mapping) for row in rows]
+
+
+def derived_paths(connection: Connection, job_id: str, profile: str) -> list[str]:
+    """The files of one job's result in one profile, in the order of InstanceNumber."""
+    return list(
+        connection.execute(
+            sa.select(derived.c.path)
+            .where(derived.c.job_id == job_id, derived.c.profile == profile)
+            .order_by(derived.c.instance_number)
+        ).scalars()
+    )
+
+
+def is_finished(connection: Connection, series_id: int) -> bool:
+    """Whether a series reached its visible end: no open state in the series, its jobs or their deliveries."""
+    state = connection.execute(sa.select(series.c.state).where(series.c.id == series_id)).scalar_one()
+    if state in {SeriesState.RECEIVING, SeriesState.COMPLETE}:
+        return False
+    jobs_open = sa.exists().where(job.c.series_id == series_id, job.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
+    deliveries_open = sa.exists().where(
+        delivery.c.job_id == job.c.id,
+        job.c.series_id == series_id,
+        delivery.c.state.in_([DeliveryState.QUEUED, DeliveryState.SENDING]),
+    )
+    return not connection.execute(sa.select(sa.or_(jobs_open, deliveries_open))).scalar_one()

@@ -1,0 +1,76 @@
+"""``python -m pipelines.training``: train a recipe, evaluate what came out, release it as a weights folder."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from pipelines.training.bank import build_bank
+from pipelines.training.pictures import draw_curves, draw_grid
+from pipelines.training.recipe import RECIPES, Recipe, read_recipe
+from pipelines.training.trainer import Trainer
+from pipelines.training.visits import visit
+
+log = logging.getLogger("pipelines.training")
+
+
+def main() -> None:
+    """Reads the command line and runs one command."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    parser = argparse.ArgumentParser(prog="python -m pipelines.training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("train", "train until the recipe's last step or the deadline"),
+        ("evaluate", "compare the best generator with the baselines on held-out virtual patients"),
+        ("release", "write the weights folder: fp16 weights, manifest, metrics"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("recipe", type=_recipe, help="a TOML file, or the name of one in pipelines/training/recipes")
+        command.add_argument("--out", type=Path, required=True, help="the run folder")
+        command.add_argument("--threads", type=int, default=2, help="processor threads for torch")
+    commands.choices["train"].add_argument("--minutes", type=float, default=60.0, help="deadline; 60 when left out")
+    commands.choices["train"].add_argument("--resume", action="store_true", help="go on from the run folder's checkpoint")
+    commands.choices["train"].add_argument("--cache", type=Path, help="painted anatomy; the run folder when left out")
+    commands.choices["train"].add_argument("--device", default="cpu", help="cpu or cuda")
+    commands.choices["release"].add_argument("--weights", type=Path, required=True, help="e.g. weights/t2-to-stir")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.command == "train":
+        _train(arguments.recipe, arguments)
+    elif arguments.command == "evaluate":
+        from pipelines.training.evaluation import evaluate  # scikit-image: the training extra
+
+        evaluate(arguments.recipe, arguments.out)
+    else:
+        from pipelines.training.release import release
+
+        release(arguments.recipe, arguments.out, arguments.weights)
+
+
+def _recipe(text: str) -> Recipe:
+    path = Path(text)
+    return read_recipe(path if path.suffix == ".toml" else RECIPES / f"{text}.toml")
+
+
+def _train(recipe: Recipe, arguments: argparse.Namespace) -> None:
+    sets, scales = recipe.phantoms, recipe.intensity
+    bank = build_bank(recipe, arguments.cache or arguments.out)
+    log.info("bank: %d painted slices", len(bank.points))
+    seeds = range(sets.validation_first_seed, sets.validation_first_seed + sets.validation_patients)
+    visits = [visit(seed, scales) for seed in seeds]
+    validation = [(one.real_a[index], one.real_b[index]) for one in visits for index in (2, 6, 8, 10, 13)]
+    trainer = Trainer(recipe, partial(bank.pair, crop=sets.crop, scales=scales), validation, arguments.device)
+    if arguments.resume:
+        trainer.resume(arguments.out)
+    trainer.train(arguments.out, arguments.minutes)
+    draw_curves(trainer.log, arguments.out / "curves.png")
+    draw_grid(trainer.average.module, [validation[index] for index in (1, 2, 7, 12, 17, 22)], arguments.out / "grid.png")
+    log.info("step %d after %.1f minutes, best validation L1 %.4f", trainer.step, trainer.seconds / 60, trainer.best_l1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Training pairs from virtual patients: anatomy is painted once and kept, contrasts are synthesised anew at each draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines import intensity
+from pipelines.intensity import Array, IntensityMap
+from pipelines.phantoms.acquisition import (
+    OVERSAMPLING,
+    Prescription,
+    SliceAnatomy,
+    csf_signal,
+    draw_prescription,
+    draw_scanner,
+    receive_bias,
+    slice_anatomy,
+    slice_signal,
+)
+from pipelines.phantoms.anatomy import FIELD_SIZE, SpinePatient, virtual_patient
+from pipelines.phantoms.sequences import draw_stir, draw_t2w
+from pipelines.phantoms.tissues import FAT_T1_MS, FAT_T2_MS, FatCompartment, Tissue, vary
+from pipelines.training.recipe import IntensityScales, Recipe
+
+MATRIX = 256
+SLICES = 17
+TEXTURES = 8  # shared pool; each draw rolls one of them to a random place
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bank:
+    """The painted slices of the training patients: `points` is uint8 (slices, 2 MATRIX, 2 MATRIX)."""
+
+    points: NDArray[np.uint8]
+    patients: tuple[SpinePatient, ...]
+    prescriptions: tuple[Prescription, ...]
+    textures: NDArray[np.float32]
+    slices_each: int
+
+    def pair(self, rng: np.random.Generator, crop: int, scales: IntensityScales) -> tuple[Array, Array]:
+        """(real_a, real_b): a T2W and the STIR of the same visit, each float32 (crop, crop) in [-1, 1].
+
+        Every draw is another visit: sequence timing, tissue constants, scanner, coil, noise and window are drawn anew.
+        No mirror image is ever drawn, since front and back are not interchangeable in a sagittal slice.
+        """
+        index = int(rng.integers(len(self.points)))
+        patient = another_day(self.patients[index // self.slices_each], rng)
+        prescription, scanner = self.prescriptions[index // self.slices_each], draw_scanner(rng)
+        bias = receive_bias(patient, prescription, scanner)
+        top, left = (int(value) for value in rng.integers(0, MATRIX - crop + 1, 2))
+        rows, columns = slice(top, top + crop), slice(left, left + crop)
+        fine = slice(OVERSAMPLING * top, OVERSAMPLING * (top + crop)), slice(OVERSAMPLING * left, OVERSAMPLING * (left + crop))
+        texture = np.roll(self.textures[int(rng.integers(TEXTURES))], rng.integers(0, FIELD_SIZE, 2), axis=(0, 1))
+        anatomy = SliceAnatomy(self.points[index][fine], texture[fine], np.ascontiguousarray(bias[rows, columns]))
+        t2w = slice_signal(patient, anatomy, draw_t2w(rng), scanner, rng)
+        stir = slice_signal(patient, anatomy, draw_stir(rng, patient.fat.t1_ms), scanner, rng)
+        source = intensity.fit(t2w, scales.percentiles)
+        window = float(np.exp(scales.jitter * rng.standard_normal()))
+        real_a = IntensityMap(source.low, source.low + (source.high - source.low) * window).to_unit(t2w)
+        return real_a, target_map(scales).to_unit(stir * np.float32(scales.csf_intensity))
+
+
+def target_map(scales: IntensityScales) -> IntensityMap:
+    """The fixed scale of the result: no signal at -1, CSF in the canal at `csf_intensity`."""
+    return IntensityMap(0.0, scales.full_scale)
+
+
+def another_day(patient: SpinePatient, rng: np.random.Generator) -> SpinePatient:
+    """The same anatomy with tissue constants, marrow fat and fat compartment drawn anew."""
+    more_fat = float(rng.normal(0, 0.06))
+    rows = [vary(row, rng, 0.04) for row in patient.compartments]
+    for index, tissue in enumerate(patient.tissues):
+        if tissue == Tissue.MARROW:
+            rows[index] = replace(rows[index], fat_fraction=float(np.clip(rows[index].fat_fraction + more_fat, 0.1, 0.9)))
+    fat = FatCompartment(float(rng.uniform(*FAT_T1_MS)), float(rng.uniform(*FAT_T2_MS)))
+    return replace(patient, compartments=tuple(rows), fat=fat)
+
+
+def build_bank(recipe: Recipe, folder: Path) -> Bank:
+    """The bank of `recipe`, painted at the first call and kept in `folder` for the next.
+
+    About 70 ms a slice and 0.25 MiB each; the file's name holds what its content depends on.
+    """
+    sets = recipe.phantoms
+    seeds = range(sets.train_first_seed, sets.train_first_seed + sets.train_patients)
+    patients = [virtual_patient(seed, sets.lesion_rate) for seed in seeds]
+    rngs = [np.random.default_rng([seed, 7]) for seed in seeds]
+    prescriptions = tuple(draw_prescription(rng, SLICES) for rng in rngs)
+    path = folder / f"points-{seeds.start}-{len(seeds)}-{sets.train_slices}-{sets.lesion_rate}.npy"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        shape = (len(seeds) * sets.train_slices, OVERSAMPLING * MATRIX, OVERSAMPLING * MATRIX)
+        points = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
+        for number, (patient, prescription, rng) in enumerate(zip(patients, prescriptions, rngs, strict=True)):
+            scanner = draw_scanner(rng)
+            for offset, index in enumerate(rng.choice(SLICES, sets.train_slices, replace=False)):
+                anatomy = slice_anatomy(patient, prescription, scanner, int(index))
+                points[number * sets.train_slices + offset] = anatomy.points
+        points.flush()
+        partial.rename(path)
+    textures = [patient.fields[4] + 0.6 * patient.fields[2] for patient in patients[:TEXTURES]]
+    return Bank(
+        points=np.load(path, mmap_mode="r"),
+        patients=tuple(replace(patient, fields=patient.fields[:, :1, :1].copy()) for patient in patients),
+        prescriptions=prescriptions,
+        textures=np.stack([textures[number % len(textures)] for number in range(TEXTURES)]),
+        slices_each=sets.train_slices,
+    )

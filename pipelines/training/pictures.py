@@ -1,0 +1,37 @@
+"""Pictures of a run for people: the loss curves, and slices beside what the generator makes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import nn
+
+from pipelines.training.trainer import Pair, Progress, translate
+
+
+def draw_grid(generator: nn.Module, pairs: Sequence[Pair], path: Path) -> None:
+    """A PNG with a row for each pair: T2W, synthesised STIR, acquired STIR."""
+    from PIL import Image
+
+    rows = [np.hstack([real_a, translate(generator, real_a), real_b]) for real_a, real_b in pairs]
+    grey = np.clip((np.vstack(rows) + 1.0) * 127.5, 0, 255).astype(np.uint8)
+    Image.fromarray(grey).save(path)
+
+
+def draw_curves(log: Sequence[Progress], path: Path) -> None:
+    """A PNG with the losses of both networks and the L1 in training and validation over the steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    steps = [line.step for line in log]
+    left.plot(steps, [line.discriminator for line in log], label="discriminator")
+    left.plot(steps, [line.generator - 100 * line.l1 for line in log], label="generator, adversarial part")
+    right.plot(steps, [line.l1 for line in log], label="L1 in training")
+    right.plot(steps, [line.validation_l1 for line in log], label="L1 in validation (averaged generator)")
+    for axes in (left, right):
+        axes.set_xlabel("step")
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,226 @@
+"""Trains a generator against a PatchGAN; stops at a deadline and goes on later as if it had never stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from pipelines.intensity import Array
+from pipelines.networks import GENERATORS, PatchGAN
+from pipelines.training.losses import discriminator_loss, generator_loss
+from pipelines.training.recipe import Recipe
+
+Pair = tuple[Array, Array]
+CHECKPOINT = "checkpoint.pt"
+BEST = "best.safetensors"
+LATEST = "latest.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of the training log: means since the line before, and the validation L1 of the averaged generator."""
+
+    step: int
+    minutes: float
+    discriminator: float
+    generator: float
+    l1: float
+    validation_l1: float
+
+
+class Trainer:
+    """Everything that a run carries from step to step.
+
+    draw        gives one training pair, float32 (H, W) each in [-1, 1], from a random generator
+    validation  pairs of whole slices that training never sees
+    """
+
+    def __init__(
+        self, recipe: Recipe, draw: Callable[[np.random.Generator], Pair], validation: Sequence[Pair], device: str = "cpu"
+    ) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe, self.draw, self.validation, self.device = recipe, draw, validation, device
+        sizes, schedule = recipe.networks, recipe.schedule
+        self.generator = make_generator(recipe).to(device)
+        self.discriminator = PatchGAN(2, sizes.ndf, sizes.layers).to(device)
+        for network in (self.generator, self.discriminator):
+            network.apply(_initialise)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.generator, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(schedule.ema)
+        )
+        self.optimisers = [
+            torch.optim.Adam(network.parameters(), lr=schedule.learning_rate, betas=schedule.betas)
+            for network in (self.generator, self.discriminator)
+        ]
+        self.schedulers = [torch.optim.lr_scheduler.LambdaLR(optimiser, self._decay) for optimiser in self.optimisers]
+        self.rng = np.random.default_rng(recipe.seed)
+        self.step = 0
+        self.seconds = 0.0
+        self.best_l1 = float("inf")
+        self.log: list[Progress] = []
+        self._sums = np.zeros(3)
+
+    def _decay(self, step: int) -> float:
+        schedule = self.recipe.schedule
+        if step < schedule.decay_from:
+            return 1.0
+        return max(0.0, (schedule.steps - step) / max(schedule.steps - schedule.decay_from, 1))
+
+    def train(self, folder: Path, minutes: float, checkpoint_minutes: float = 2.0) -> None:
+        """Steps until the recipe's last one or until `minutes` have passed; `folder` then holds all that `resume` needs.
+
+        The best generator by validation L1 (`best.safetensors`) is kept whenever it improves.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        started = saved = time.monotonic()
+        before = self.seconds
+        while self.step < self.recipe.schedule.steps:
+            now = time.monotonic()
+            self.seconds = before + now - started
+            if now - started > 60 * minutes:
+                break
+            if now - saved > 60 * checkpoint_minutes:
+                self.save(folder)
+                saved = now
+            self.one_step()
+            if self.step % self.recipe.schedule.validate_every == 0:
+                self._validate(folder)
+        self.save(folder)
+
+    def one_step(self) -> None:
+        """One update of the discriminator and one of the generator, on one batch."""
+        schedule = self.recipe.schedule
+        pairs = [self.draw(self.rng) for _ in range(schedule.batch)]
+        real_a, real_b = (_batch([pair[side] for pair in pairs]).to(self.device) for side in (0, 1))  # (N, 1, H, W)
+        with self._precision():
+            fake_b = self.generator(real_a).float()
+            on_real, on_fake = self.discriminator(real_a, real_b), self.discriminator(real_a, fake_b.detach())
+        loss_d = discriminator_loss(on_real.float(), on_fake.float())
+        self._update(1, loss_d)
+        self.discriminator.requires_grad_(False)
+        with self._precision():
+            judged = self.discriminator(real_a, fake_b)
+        loss_g, l1 = generator_loss(judged.float(), fake_b, real_b, schedule.gan_weight, schedule.l1_weight)
+        self._update(0, loss_g)
+        self.discriminator.requires_grad_(True)
+        self.average.update_parameters(self.generator)
+        self.step += 1
+        self._sums += (loss_d.item(), loss_g.item(), l1.item())
+
+    def _update(self, which: int, loss: Tensor) -> None:
+        self.optimisers[which].zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimisers[which].step()
+        self.schedulers[which].step()
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """bfloat16 products with float32 weights where the processor multiplies them natively, which halves the time."""
+        if self.device == "cpu" and not torch.cpu._is_avx512_bf16_supported():  # noqa: SLF001
+            return nullcontext()
+        return torch.autocast(self.device, torch.bfloat16)
+
+    def _validate(self, folder: Path) -> None:
+        """Adds a line to the log and keeps the averaged generator if it is the best so far."""
+        generator = self.average.module
+        distances = [
+            float(np.mean(np.abs(translate(generator, real_a, self.device) - real_b))) for real_a, real_b in self.validation
+        ]
+        means = self._sums / self.recipe.schedule.validate_every
+        self._sums = np.zeros(3)
+        line = Progress(self.step, self.seconds / 60, *(float(value) for value in means), float(np.mean(distances)))
+        self.log.append(line)
+        save_generator(generator, folder / LATEST)
+        if line.validation_l1 < self.best_l1:
+            self.best_l1 = line.validation_l1
+            save_generator(generator, folder / BEST)
+        with (folder / "log.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(asdict(line)))
+            writer.writeheader()
+            writer.writerows(asdict(entry) for entry in self.log)
+
+    def save(self, folder: Path) -> None:
+        """Writes the whole state, so that nothing but time is lost when the run stops here."""
+        state = {
+            "generator": self.generator.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "average": self.average.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "torch_rng": torch.get_rng_state(),
+            "counters": json.dumps(
+                {
+                    "rng": self.rng.bit_generator.state,
+                    "step": self.step,
+                    "seconds": self.seconds,
+                    "best_l1": self.best_l1,
+                    "sums": self._sums.tolist(),
+                    "log": [asdict(line) for line in self.log],
+                }
+            ),
+        }
+        partial = folder / f"{CHECKPOINT}.partial"
+        torch.save(state, partial)
+        partial.replace(folder / CHECKPOINT)
+
+    def resume(self, folder: Path) -> None:
+        """Takes up the state that `save` left in `folder`; raises FileNotFoundError when there is none."""
+        state = torch.load(folder / CHECKPOINT, map_location=self.device, weights_only=True)
+        self.generator.load_state_dict(state["generator"])
+        self.discriminator.load_state_dict(state["discriminator"])
+        self.average.load_state_dict(state["average"])
+        for name, parts in (("optimisers", self.optimisers), ("schedulers", self.schedulers)):
+            for part, saved in zip(parts, state[name], strict=True):  # type: ignore[call-overload]
+                part.load_state_dict(saved)
+        torch.set_rng_state(state["torch_rng"].cpu())
+        counters = json.loads(state["counters"])
+        self.rng.bit_generator.state = counters["rng"]
+        self.step, self.seconds, self.best_l1 = counters["step"], counters["seconds"], counters["best_l1"]
+        self._sums = np.asarray(counters["sums"])
+        self.log = [Progress(**line) for line in counters["log"]]
+
+
+def make_generator(recipe: Recipe) -> nn.Module:
+    """The untrained generator of `recipe`."""
+    return GENERATORS[recipe.networks.architecture](**generator_parameters(recipe))
+
+
+def generator_parameters(recipe: Recipe) -> dict[str, int]:
+    """The arguments of the generator's constructor, as the manifest states them."""
+    return {"in_channels": 1, "out_channels": 1, "ngf": recipe.networks.ngf, "downs": recipe.networks.downs}
+
+
+def translate(generator: nn.Module, real_a: Array, device: str = "cpu") -> Array:
+    """One slice through the generator: float32 (H, W) in [-1, 1], H and W multiples of 2 ** downs."""
+    with torch.inference_mode():
+        fake_b: Tensor = generator(_batch([real_a]).to(device))
+    return np.asarray(fake_b[0, 0].cpu().numpy(), dtype=np.float32)
+
+
+def save_generator(generator: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Writes the generator's tensors in `dtype`; through a second name, so that a reader never sees half a file."""
+    partial = path.with_suffix(".partial")
+    save_file({name: value.detach().cpu().to(dtype).contiguous() for name, value in generator.state_dict().items()}, partial)
+    partial.replace(path)
+
+
+def _batch(slices: Sequence[Array]) -> Tensor:
+    """(N, 1, H, W) of N slices (H, W)."""
+    return torch.from_numpy(np.stack(slices)[:, None])
+
+
+def _initialise(module: nn.Module) -> None:
+    """Weights N(0, 0.02) as pix2pix starts them."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
