@@ -22,17 +22,19 @@ class IntensityMap:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"intensity map: found low {self.low} and high {self.high}, expected finite and low < high")
+            raise ValueError(
+                f"intensity map: found low {self.low} and high {self.high}, expected finite and low < high"
+            )
 
     def to_unit(self, voxels: Array) -> Array:
         """`voxels` in [-1, 1]; what lies outside [low, high] is clipped, NaN becomes -1 (no signal)."""
         finite = np.nan_to_num(voxels, nan=self.low, posinf=self.high, neginf=self.low)
         scaled = (finite - self.low) * (2.0 / (self.high - self.low)) - 1.0
-        return np.clip(scaled, -1.0, 1.0).astype(np.float32)
+        return np.asarray(np.clip(scaled, -1.0, 1.0), dtype=np.float32)
 
     def from_unit(self, unit: Array) -> Array:
         """The inverse of `to_unit` on [low, high]."""
-        return ((unit + 1.0) * (0.5 * (self.high - self.low)) + self.low).astype(np.float32)
+        return np.asarray((unit + 1.0) * (0.5 * (self.high - self.low)) + self.low, dtype=np.float32)
 
 
 def fit(voxels: Array, percentiles: tuple[float, float] = (0.5, 99.5)) -> IntensityMap:

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
-from pydicom.valuerep import format_number_as_ds
 
+from gateway.dicom.encoding import decimal
 from gateway.domain.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derived_uid
 from pipelines.volume import Volume
 
@@ -92,9 +92,7 @@ def _stored(voxels: NDArray[np.float32]) -> NDArray[np.uint16]:
     brightest = float(voxels.max())
     if not brightest > 0:
         raise ValueError(f"voxels: found a maximum of {brightest}, expected a signal above zero")
-    stored: NDArray[np.uint16] = np.clip(np.rint(voxels * (_BRIGHTEST / brightest)), 0, _BRIGHTEST).astype(
-        "<u2"
-    )
+    stored: NDArray[np.uint16] = np.clip(np.rint(voxels * (_BRIGHTEST / brightest)), 0, _BRIGHTEST).astype("<u2")
     return stored
 
 
@@ -124,17 +122,15 @@ def _series(
     ds.FrameOfReferenceUID = _uid(seed, "frame of reference")
     ds.PositionReferenceIndicator = ""
     ds.ImageComments = "Computer phantom for test systems, not a patient"
-    ds.PixelSpacing = [_ds(volume.spacing_mm[1]), _ds(volume.spacing_mm[2])]
-    ds.ImageOrientationPatient = [_ds(cosine) for axis in (2, 1) for cosine in volume.direction[:, axis]]
-    ds.SpacingBetweenSlices = _ds(volume.spacing_mm[0])
+    ds.PixelSpacing = [decimal(volume.spacing_mm[1]), decimal(volume.spacing_mm[2])]
+    ds.ImageOrientationPatient = [decimal(cosine) for axis in (2, 1) for cosine in volume.direction[:, axis]]
+    ds.SpacingBetweenSlices = decimal(volume.spacing_mm[0])
     ds.ImagesInAcquisition = volume.shape[0]
     _describe_pixels(ds, volume, stored)
     return ds
 
 
-def _slice(
-    series: Dataset, volume: Volume, index: int, pixels: NDArray[np.uint16], started: datetime
-) -> Dataset:
+def _slice(series: Dataset, volume: Volume, index: int, pixels: NDArray[np.uint16], started: datetime) -> Dataset:
     ds = Dataset()
     ds.update(series)
     acquired = started + timedelta(seconds=index)
@@ -144,8 +140,8 @@ def _slice(
     ds.AcquisitionDate = ds.ContentDate = _date(acquired)
     ds.AcquisitionTime = ds.ContentTime = _time(acquired)
     position = volume.position_mm(index)
-    ds.ImagePositionPatient = [_ds(coordinate) for coordinate in position]
-    ds.SliceLocation = _ds(float(np.dot(position, volume.direction[:, 0])))
+    ds.ImagePositionPatient = [decimal(coordinate) for coordinate in position]
+    ds.SliceLocation = decimal(float(np.dot(position, volume.direction[:, 0])))
     ds.PixelData = pixels.tobytes()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
@@ -162,7 +158,7 @@ def _describe_patient_and_study(ds: Dataset, seed: int, patient: PhantomPatient,
     ds.PatientBirthDate = f"{started.year - patient.age_years:04d}0101"
     ds.PatientSex = patient.sex
     ds.PatientAge = f"{patient.age_years:03d}Y"
-    ds.PatientWeight = _ds(patient.weight_kg)
+    ds.PatientWeight = decimal(patient.weight_kg)
     ds.StudyInstanceUID = _uid(seed, "study")
     ds.StudyDate, ds.StudyTime = _date(started), _time(started)
     ds.TimezoneOffsetFromUTC = f"{started:%z}"
@@ -178,7 +174,7 @@ def _describe_equipment(ds: Dataset, acquisition: Acquisition) -> None:
     ds.StationName = "PHANTOM"
     ds.DeviceSerialNumber = "0"
     ds.SoftwareVersions = IMPLEMENTATION_VERSION_NAME
-    ds.MagneticFieldStrength = _ds(acquisition.field_strength_t)
+    ds.MagneticFieldStrength = decimal(acquisition.field_strength_t)
 
 
 def _describe_sequence(ds: Dataset, volume: Volume, acquisition: Acquisition) -> None:
@@ -189,17 +185,17 @@ def _describe_sequence(ds: Dataset, volume: Volume, acquisition: Acquisition) ->
     ds.MRAcquisitionType = "2D"
     ds.SequenceName = f"tse2d1_{acquisition.echo_train_length}"
     ds.ProtocolName = acquisition.series_description
-    ds.SliceThickness = _ds(volume.spacing_mm[0] * 0.9 if thickness is None else thickness)
-    ds.RepetitionTime = _ds(acquisition.repetition_time_ms)
-    ds.EchoTime = _ds(acquisition.echo_time_ms)
+    ds.SliceThickness = decimal(volume.spacing_mm[0] * 0.9 if thickness is None else thickness)
+    ds.RepetitionTime = decimal(acquisition.repetition_time_ms)
+    ds.EchoTime = decimal(acquisition.echo_time_ms)
     if acquisition.inversion_time_ms is not None:
-        ds.InversionTime = _ds(acquisition.inversion_time_ms)
+        ds.InversionTime = decimal(acquisition.inversion_time_ms)
     ds.EchoTrainLength = acquisition.echo_train_length
     ds.EchoNumbers = 1
     ds.NumberOfAverages = "1"
-    ds.FlipAngle = _ds(acquisition.flip_angle_deg)
+    ds.FlipAngle = decimal(acquisition.flip_angle_deg)
     ds.ImagedNucleus = "1H"
-    ds.ImagingFrequency = _ds(42.577 * acquisition.field_strength_t)
+    ds.ImagingFrequency = decimal(42.577 * acquisition.field_strength_t)
 
 
 def _describe_pixels(ds: Dataset, volume: Volume, stored: NDArray[np.uint16]) -> None:
@@ -217,11 +213,6 @@ def _describe_pixels(ds: Dataset, volume: Volume, stored: NDArray[np.uint16]) ->
 
 def _uid(seed: int, *parts: str | int) -> str:
     return derived_uid("", "phantom", str(seed), *map(str, parts))
-
-
-def _ds(number: float) -> str:
-    """A decimal string without the noise of floating point: no -0, at most nine decimals."""
-    return str(format_number_as_ds(round(float(number), 9) + 0.0))
 
 
 def _date(moment: datetime) -> str:

@@ -19,6 +19,7 @@ from gateway.dicom.volume_facts import series_facts
 from gateway.dicom.volume_frames import FrameHeader, read_frame_headers
 from gateway.dicom.volume_grid import span_grid
 from gateway.dicom.volume_source import SourceFrame, SourceSeries, StoredPixels
+from gateway.dicom.volume_values import numbers_of, text_of, texts_of
 from gateway.errors import UnsuitableSeries
 from pipelines.volume import Volume
 
@@ -55,7 +56,7 @@ def read_series(paths: Sequence[Path], *, limit_bytes: int = LIMIT_BYTES) -> Sou
 
 def _require_one(headers: Sequence[FrameHeader], check: str, *keywords: str) -> None:
     for keyword in keywords:
-        values = {str(header.ds.get(keyword, "none")) for header in headers}
+        values = {text_of(header.ds, keyword) for header in headers}
         if len(values) > 1:
             raise UnsuitableSeries(check, f"{len(values)} values of {keyword}", "one in the whole series")
 
@@ -64,7 +65,7 @@ def _stored_pixels(frames: Sequence[Dataset]) -> StoredPixels:
     first = frames[0]
     bits_stored = max(int(ds.BitsStored) for ds in frames)
     rescales = [_rescale(ds) for ds in frames]
-    lossy = [ds for ds in frames if ds.get("LossyImageCompression") == "01"]
+    lossy = [ds for ds in frames if text_of(ds, "LossyImageCompression") == "01"]
     return StoredPixels(
         bits_allocated=int(first.BitsAllocated),
         bits_stored=bits_stored,
@@ -72,27 +73,21 @@ def _stored_pixels(frames: Sequence[Dataset]) -> StoredPixels:
         signed=first.PixelRepresentation == 1,
         slope=rescales[0][0],
         intercept=rescales[0][1],
-        rescale_type=str(first.get("RescaleType") or ""),
+        rescale_type=text_of(first, "RescaleType"),
         photometric=str(first.PhotometricInterpretation),
         uniform_rescale=len(set(rescales)) == 1,
         lossy=bool(lossy),
-        lossy_ratios=tuple(float(ratio) for ratio in _values(lossy, "LossyImageCompressionRatio")),
-        lossy_methods=tuple(str(method) for method in _values(lossy, "LossyImageCompressionMethod")),
+        lossy_ratios=numbers_of(lossy[0], "LossyImageCompressionRatio") if lossy else (),
+        lossy_methods=texts_of(lossy[0], "LossyImageCompressionMethod") if lossy else (),
     )
-
-
-def _values(frames: Sequence[Dataset], keyword: str) -> list[str | float]:
-    value = frames[0].get(keyword) if frames else None
-    return [] if value is None else [value] if isinstance(value, str | float) else list(value)
 
 
 def _rescale(ds: Dataset) -> tuple[float, float]:
     """(slope, intercept) of the Modality LUT (PS3.3 C.11.1); the identity where there is none."""
-    slope, intercept = ds.get("RescaleSlope"), ds.get("RescaleIntercept")
-    rescale = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
-    if rescale[0] == 0 or not np.isfinite(rescale).all():
-        raise UnsuitableSeries("pixel-format", f"Rescale Slope {rescale[0]:g}", "a finite slope other than 0")
-    return rescale
+    slope, intercept = (numbers_of(ds, keyword) or (None,) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    if slope[0] == 0:
+        raise UnsuitableSeries("pixel-format", "Rescale Slope 0", "another slope", "all voxels would be alike")
+    return (1.0 if slope[0] is None else slope[0], intercept[0] or 0.0)
 
 
 def _voxels(in_order: Sequence[FrameHeader], stored: StoredPixels) -> NDArray[np.float32]:
@@ -112,12 +107,12 @@ def _voxels(in_order: Sequence[FrameHeader], stored: StoredPixels) -> NDArray[np
 
 
 def _source_frame(header: FrameHeader, index: int) -> SourceFrame:
-    number = header.ds.get("InstanceNumber")
+    number = numbers_of(header.ds, "InstanceNumber")
     return SourceFrame(
         path=header.path,
         sop_class_uid=str(header.ds.SOPClassUID),
         sop_instance_uid=str(header.ds.SOPInstanceUID),
-        instance_number=index + 1 if number is None else int(number),
+        instance_number=int(number[0]) if number else index + 1,
         frame_number=header.frame_number,
         ds=header.ds,
     )

@@ -13,6 +13,7 @@ from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from gateway.dicom.pixels import require_grey
+from gateway.dicom.volume_values import items_of, positive_of
 from gateway.errors import NotDicom, UnsuitableSeries
 
 _MOST_FRAMES = 100_000  # a header may claim 2^31
@@ -68,16 +69,16 @@ def _read_header(path: Path) -> Dataset:
 
 
 def _number_of_frames(ds: Dataset) -> int:
-    frames = int(ds.get("NumberOfFrames") or 1)
-    if not 1 <= frames <= _MOST_FRAMES:
-        raise UnsuitableSeries("too-large", f"{frames} frames in one instance", f"1 to {_MOST_FRAMES}")
+    frames = int(positive_of(ds, "NumberOfFrames") or 1)
+    if frames > _MOST_FRAMES:
+        raise UnsuitableSeries("too-large", f"{frames} frames in one instance", f"at most {_MOST_FRAMES}")
     return frames
 
 
 def _bytes_needed(ds: Dataset) -> int:
     """Bytes of the float32 voxels or of the stored values, whichever are more."""
-    voxels: int = ds.Rows * ds.Columns * _number_of_frames(ds)
-    return voxels * max(4, ds.BitsAllocated // 8)
+    voxels = int(ds.Rows) * int(ds.Columns) * _number_of_frames(ds)
+    return voxels * max(4, int(ds.BitsAllocated) // 8)
 
 
 def _frames(path: Path, ds: Dataset) -> Iterator[FrameHeader]:
@@ -91,17 +92,16 @@ def _frames(path: Path, ds: Dataset) -> Iterator[FrameHeader]:
             )
         yield FrameHeader(path, None, 1, ds)
         return
-    shared = ds.get("SharedFunctionalGroupsSequence") or [Dataset()]
-    per_frame = ds.PerFrameFunctionalGroupsSequence
+    shared = items_of(ds, "SharedFunctionalGroupsSequence")
+    per_frame = items_of(ds, "PerFrameFunctionalGroupsSequence")
     if len(per_frame) != number_of_frames:
-        raise UnsuitableSeries(
-            "no-geometry", f"{len(per_frame)} functional groups", f"one for each of {number_of_frames} frames"
-        )
+        expected = f"one for each of {number_of_frames} frames"
+        raise UnsuitableSeries("no-geometry", f"{len(per_frame)} functional groups", expected)
     common = Dataset({element.tag: element for element in ds if element.keyword not in _FUNCTIONAL_GROUPS})
-    for number, groups in enumerate(per_frame, start=1):
+    for number, own in enumerate(per_frame, start=1):
         view = Dataset(common)
-        view.update(_lifted(shared[0]))
-        view.update(_lifted(groups))
+        for groups in (*shared, own):
+            view.update(_lifted(groups))
         yield FrameHeader(path, number, number_of_frames, view)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from gateway.dicom.volume_values import numbers_of, positive_of, text_of, texts_of
 from gateway.errors import UnsuitableSeries
 
 _SAME_COSINE = 1e-3  # cosines are written with 4 to 6 decimals; 1e-3 is 0.06 degrees
@@ -70,24 +69,17 @@ def span_grid(frames: Sequence[Dataset]) -> Grid:
     return Grid(tuple(order.tolist()), (slice_spacing, row_spacing, column_spacing), (x, y, z), direction)
 
 
-def _numbers(ds: Dataset, keyword: str, count: int) -> list[float]:
-    try:
-        numbers = [float(value) for value in ds.get(keyword) or ()]
-    except (TypeError, ValueError):
-        numbers = []
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
-        raise UnsuitableSeries(
-            "no-geometry",
-            f"no usable {keyword}",
-            f"{count} numbers in every frame",
-            "the pipelines need the patient's space",
-        )
+def _numbers(ds: Dataset, keyword: str, count: int) -> tuple[float, ...]:
+    numbers = numbers_of(ds, keyword)
+    if len(numbers) != count:
+        advice = "the pipelines need the patient's space"
+        raise UnsuitableSeries("no-geometry", f"no usable {keyword}", f"{count} numbers in every frame", advice)
     return numbers
 
 
 def _require_same(frames: Sequence[Dataset], check: str, *keywords: str) -> None:
     for keyword in keywords:
-        values = {str(ds.get(keyword, "none")) for ds in frames}
+        values = {text_of(ds, keyword) or "none" for ds in frames}
         if len(values) > 1:
             shown = (
                 "different values"
@@ -134,21 +126,11 @@ def _direction(cosines: Vector) -> Vector:
 
 def _declared_spacing(ds: Dataset) -> float:
     """Distance between slices of a series of one slice, as its header says."""
-    for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-        spacing = _positive(ds, keyword)
-        if spacing is not None:
-            return spacing
-    raise UnsuitableSeries(
-        "no-geometry", "one slice without Slice Thickness", "Slice Thickness or Spacing Between Slices"
-    )
-
-
-def _positive(ds: Dataset, keyword: str) -> float | None:
-    try:
-        value = float(ds.get(keyword) or 0)
-    except (TypeError, ValueError):
-        return None
-    return value if 0 < value < math.inf else None
+    spacing = positive_of(ds, "SpacingBetweenSlices", "SliceThickness")
+    if spacing is None:
+        expected = "Slice Thickness or Spacing Between Slices"
+        raise UnsuitableSeries("no-geometry", "one slice without a thickness", expected)
+    return spacing
 
 
 def _slice_spacing(along: Vector, frames: Sequence[Dataset]) -> float:
@@ -158,12 +140,13 @@ def _slice_spacing(along: Vector, frames: Sequence[Dataset]) -> float:
     if twins.size:
         raise UnsuitableSeries(
             "duplicate-positions",
-            f"{twins.size + 1} frames in the place of another" + _differences(frames, int(twins[0])),
+            f"{twins.size} frames in the place of another" + _differences(frames, int(twins[0])),
             "one frame in each place",
             "several echoes, times, diffusion weightings or copies; send each as a series of its own",
         )
     usual = float(np.median(steps[steps < _MISSING * steps.min()]))
-    declared, thickness = _positive(frames[0], "SpacingBetweenSlices"), _positive(frames[0], "SliceThickness")
+    declared = positive_of(frames[0], "SpacingBetweenSlices")
+    thickness = positive_of(frames[0], "SliceThickness")
     # some devices write the gap in place of the distance between centres; a gap is less than the thickness
     if declared is not None and declared >= (thickness or 0) and usual > _MISSING * declared:
         _missing(usual, declared)
@@ -192,14 +175,8 @@ def _missing(found: float, expected: float) -> None:
 def _differences(frames: Sequence[Dataset], index: int) -> str:
     """What distinguishes two frames in one place, for people."""
     one, other = frames[index], frames[index + 1]
-    differing = [
-        keyword for keyword in _BESIDES_PLACE if _plain(one.get(keyword)) != _plain(other.get(keyword))
-    ]
+    differing = [word for word in _BESIDES_PLACE if texts_of(one, word) != texts_of(other, word)]
     return f" (they differ in {', '.join(differing)})" if differing else ""
-
-
-def _plain(value: Any) -> str:
-    return "" if value is None else str(value)
 
 
 def _require_no_tilt(positions: Vector, normal: Vector, pixel_mm: float) -> None:

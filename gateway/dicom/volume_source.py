@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +11,6 @@ from pydicom.dataset import Dataset
 
 from pipelines.spec import SeriesFacts
 from pipelines.volume import Volume
-
-
-def value_of(ds: Dataset, keyword: str) -> Any:  # noqa: ANN401 - as pydicom gives it
-    """The value of `keyword`; None when it is absent, empty or not what its VR says (a device wrote IS "1A")."""
-    try:
-        value = ds.get(keyword)
-    except (ValueError, TypeError, NotImplementedError):
-        return None
-    return None if value is None or (isinstance(value, str | bytes | Sequence) and not len(value)) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,8 +185,7 @@ class InNetwork(Comparison[tuple[str, ...]]):
 
 
 COMPARISONS: dict[str, type[Comparison[Any]]] = {
-    kind.operator: kind
-    for kind in (Exists, Equals, OneOf, Contains, Glob, Regex, Greater, Less, Between, InNetwork)
+    kind.operator: kind for kind in (Exists, Equals, OneOf, Contains, Glob, Regex, Greater, Less, Between, InNetwork)
 }
 
 

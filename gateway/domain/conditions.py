@@ -148,7 +148,7 @@ class Comparison(Condition, Generic[OperandT]):
     operator: ClassVar[str]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "attribute", _attribute(self.attribute))
+        object.__setattr__(self, "attribute", attribute_name(self.attribute))
         self.check()
 
     @abstractmethod
@@ -182,8 +182,11 @@ class Comparison(Condition, Generic[OperandT]):
         return frozenset({self.attribute})
 
 
-def _attribute(name: str) -> str:
-    """`name` as data sets are asked for it: a keyword, an upper-case tag, or one of the association."""
+def attribute_name(name: str) -> str:
+    """`name` as data sets are asked for it: a keyword, an upper-case tag, or one of the association.
+
+    Raises ConfigurationError for a text of any other form. Whether DICOM knows the keyword is not asked here.
+    """
     tag = name.upper()
     if name in ASSOCIATION_ATTRIBUTES or _KEYWORD.fullmatch(name):
         return name

@@ -76,9 +76,7 @@ class Pattern:
     def from_wildcards(cls, text: str) -> Pattern:
         """The pattern of a whole value: ``*`` is any text, ``?`` any character (PS3.4 C.2.2.2.4)."""
         if not 1 <= len(text) <= MAX_WILDCARD_LENGTH:
-            raise ConfigurationError(
-                f"found a text of {len(text)} characters, expected 1 to {MAX_WILDCARD_LENGTH}"
-            )
+            raise ConfigurationError(f"found a text of {len(text)} characters, expected 1 to {MAX_WILDCARD_LENGTH}")
         wildcards = {"*": ".*", "?": "."}
         return cls("^" + "".join(wildcards.get(char) or _escaped(char) for char in text) + "$")
 
@@ -309,9 +307,7 @@ def _one_of(
 
     def accepts(char: str) -> bool:
         return any(
-            one in singles
-            or any(low <= one <= high for low, high in ranges)
-            or any(passes(one) for passes in classes)
+            one in singles or any(low <= one <= high for low, high in ranges) or any(passes(one) for passes in classes)
             for one in {char, char.lower(), char.upper()}
         )
 

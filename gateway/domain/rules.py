@@ -29,7 +29,7 @@ PRIORITIES: Mapping[str, int] = MappingProxyType({"low": 2, "normal": 5, "high":
 HIGHEST_PRIORITY = 9
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
-_DESTINATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _OPTION = re.compile(r"[a-z][a-z0-9_]{0,63}", re.ASCII)
 _MAX_OPTION_LENGTH = 1024
 
@@ -42,7 +42,7 @@ class RuleInput:
     when: Condition
 
     def __post_init__(self) -> None:
-        _require_name("role", self.role, _NAME)
+        _require_name("role", self.role, _WORD)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Rule:
         _require_name("pipeline", self.pipeline, _NAME)
         _require_different("destinations", self.destinations)
         for destination in self.destinations:
-            _require_name("destinations", destination, _DESTINATION)
+            _require_name("destinations", destination, _WORD)
         if not 0 <= self.priority <= HIGHEST_PRIORITY:
             raise ConfigurationError(f"priority: found {self.priority}; expected 0 to {HIGHEST_PRIORITY}")
         for name, value in self.options.items():
@@ -92,9 +92,7 @@ class Rule:
                 f"{len(self.inputs)} series"
             )
         if len(self.inputs) <= 1 and self.wait_limit_s is not None:
-            raise ConfigurationError(
-                "wait_limit_s: found with fewer than two inputs; expected none, remove it"
-            )
+            raise ConfigurationError("wait_limit_s: found with fewer than two inputs; expected none, remove it")
 
     @property
     def attributes(self) -> frozenset[str]:
@@ -247,9 +245,9 @@ def require_activatable(
 
 def _require_name(place: str, found: str, form: re.Pattern[str]) -> None:
     if not form.fullmatch(found):
-        letters = "lower-case letters" if form is not _DESTINATION else "letters"
+        letters = "letters" if form is _WORD else "lower-case letters"
         raise ConfigurationError(
-            f"{place}: found {shown(found)}; expected 1 to 64 {letters}, digits, and . _ - between them"
+            f"{place}: found {shown(found)}; expected 1 to 64 {letters} or digits, with . _ - between them"
         )
 
 
@@ -266,6 +264,4 @@ def _require_known(place: str, found: str, known: Collection[str]) -> None:
         return
     near = get_close_matches(found, known, n=1)
     advice = f"; did you mean {near[0]}?" if near else ""
-    raise ConfigurationError(
-        f"{place}: found {found}; expected one of {', '.join(sorted(known)) or 'none'}{advice}"
-    )
+    raise ConfigurationError(f"{place}: found {found}; expected one of {', '.join(sorted(known)) or 'none'}{advice}")

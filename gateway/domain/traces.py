@@ -71,10 +71,14 @@ class Trace:
 
 def shown(value: object) -> str:
     """A value for people: text in quotes and shortened, numbers in their shortest form."""
+    if value is None:
+        return "none"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return "a number too large" if abs(value) > 1e300 else f"{value:.12g}"
+    if isinstance(value, dict | list | tuple):
+        return "a table" if isinstance(value, dict) else "a list"
     text = str(value)
     return repr(text if len(text) <= _MAX_SHOWN_LENGTH else text[: _MAX_SHOWN_LENGTH - 1] + "…")
 

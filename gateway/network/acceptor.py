@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from gateway import logs
-from gateway.network.contexts import supported_contexts
+from gateway.network.contexts import VERIFICATION, supported_contexts
 from gateway.network.dimse import (
     Command,
     CommandField,
     Message,
     MessageLimits,
-    command_pdu,
+    command_pdus,
     is_plain_uid,
     read_message,
     require_known_context,
@@ -95,19 +95,24 @@ class AcceptedAssociation:
         self._upper_layer: UpperLayer | None = None
         self._info: AssociationInfo | None = None
         self._contexts: Mapping[int, AgreedContext] = {}
+        self._peer_max_pdu_bytes = 0
 
     def dismiss(self) -> None:
         """Close the transport; the thread that waits for it ends."""
         try:
-            self._sock.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)  # TLS state belongs to the other thread
         except OSError:
             return  # it was closed already
 
     def abort(self) -> None:
         """Tell the peer that the association ends here, and close the transport; from any thread."""
         if self._upper_layer is not None:
-            self._upper_layer.abort(0, AbortReason.NOT_SPECIFIED)
+            self._upper_layer.abort()
         self.dismiss()
+
+    def refuse(self) -> None:
+        """Close the transport of an association that never ran."""
+        self._close("aborted")
 
     def run(self) -> None:
         """Negotiate, answer every message, and leave nothing open. Never raises."""
@@ -139,9 +144,7 @@ class AcceptedAssociation:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if self._terms.tls is not None:
             self._sock.settimeout(self._terms.request_s)
-            self._sock = self._terms.tls.wrap_socket(
-                self._sock, server_side=True, do_handshake_on_connect=False
-            )
+            self._sock = self._terms.tls.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
             self._sock.do_handshake()
         self._upper_layer = UpperLayer(self._sock, self._terms.max_pdu_bytes)
 
@@ -154,6 +157,7 @@ class AcceptedAssociation:
         if kind is not PduType.ASSOCIATE_RQ:
             raise ProtocolViolation(f"{kind.name} before an association", AbortReason.UNEXPECTED_PDU)
         request = read_request(pdu)
+        self._peer_max_pdu_bytes = request.max_pdu_bytes
         rejection = self._admit(request)
         if rejection is None:
             answer, self._contexts = accept_request(request, supported_contexts(), self._terms.max_pdu_bytes)
@@ -200,7 +204,8 @@ class AcceptedAssociation:
             require_known_context(message, self._contexts)
             answer = self._answer(message)
             if answer is not None:
-                upper_layer.send(command_pdu(message.context_id, answer), self._answer_deadline())
+                pdus = command_pdus(message.context_id, answer, self._peer_max_pdu_bytes)
+                upper_layer.send(pdus, self._answer_deadline())
 
     def _answer(self, message: Message) -> Command | None:
         """The response to one request; None to C-CANCEL, which has none. Raises ProtocolViolation."""
@@ -230,8 +235,8 @@ class AcceptedAssociation:
     def _store(self, message: Message, context: AgreedContext) -> tuple[int, str]:
         """Status and comment for a C-STORE request (PS3.4 B.2.3)."""
         command = message.command
-        if command.affected_sop_class_uid != context.sop_class_uid:
-            return SOP_CLASS_NOT_SUPPORTED, "Affected SOP Class differs from the abstract syntax"
+        if command.affected_sop_class_uid != context.sop_class_uid or context.sop_class_uid == VERIFICATION:
+            return SOP_CLASS_NOT_SUPPORTED, "not the SOP Class of the presentation context"
         sop_instance_uid = command.affected_sop_instance_uid
         if sop_instance_uid is None or not is_plain_uid(sop_instance_uid):
             return INVALID_SOP_INSTANCE, "Affected SOP Instance UID is not a UID"
@@ -255,12 +260,14 @@ class AcceptedAssociation:
         return answer.status, answer.error_comment
 
     def _tell_and_log(self, lost: AssociationLost) -> None:
-        log.warning("association aborted", address=self.address, reason=str(lost))
+        if self._info is None:
+            log.info("no association", address=self.address, reason=str(lost))
+        else:
+            log.warning("association aborted", address=self.address, reason=str(lost))
         if lost.abort is None:
             return
         # Before there is an association the application aborts (PS3.8 AA-1), then the upper layer (AA-8)
-        source = 0 if self._info is None else 2
-        self._wire.abort(source, lost.abort)
+        self._wire.abort(None if self._info is None else lost.abort)
         self._wire.linger(time.monotonic() + _LINGER_S)
 
     def _close(self, how: AssociationEnd) -> None:

@@ -7,8 +7,8 @@ derived series that come back must be seen to be recognised.
 
 Transfer syntaxes are those that this installation can decode, asked of the decoders themselves. Explicit VR
 Little Endian comes first because the acceptor's order decides (PS3.8 9.3.3.2), then Implicit VR Little
-Endian, then the compressed ones, lossless before lossy. Deflated is left out, for an inflated size is known
-only after inflating; Big Endian is retired.
+Endian, then the compressed ones, lossless before lossy. Left out are JPEG Extended, for the decoders do not
+take its 12-bit images, Deflated, for its size is known only after inflating, and Big Endian, which is retired.
 """
 
 from __future__ import annotations
@@ -75,7 +75,6 @@ _COMPRESSED: tuple[UID, ...] = (
     uid.JPEG2000,
     uid.HTJ2K,
     uid.JPEGBaseline8Bit,
-    uid.JPEGExtended12Bit,
 )
 
 

@@ -10,17 +10,17 @@ import io
 import re
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
 from gateway.network.upper_layer import (
     MINIMUM_BYTES_PER_S,
-    AbortReason,
     ProtocolViolation,
     TooLarge,
     UpperLayer,
     data_pdu,
+    piece_bytes,
 )
 
 NO_DATA_SET = 0x0101
@@ -155,9 +155,9 @@ def read_message(upper_layer: UpperLayer, limits: MessageLimits) -> Message | No
 
     Raises AssociationLost.
     """
-    idle_until = time.monotonic() + limits.idle_s
-    fragment = upper_layer.read_fragment(idle_until, idle_until)
+    upper_layer.await_data(time.monotonic() + limits.idle_s)
     began = time.monotonic()
+    fragment = upper_layer.read_fragment(began + limits.message_s)
     context_id: int | None = None
     command: Command | None = None
     pieces = io.BytesIO()
@@ -179,31 +179,31 @@ def read_message(upper_layer: UpperLayer, limits: MessageLimits) -> Message | No
             if not command.has_data_set:
                 return Message(context_id, command, None)
             pieces = io.BytesIO()
-        deadline = began + limits.message_s + received / MINIMUM_BYTES_PER_S
-        fragment = upper_layer.read_fragment(deadline, deadline)
+        fragment = upper_layer.read_fragment(began + limits.message_s + received / MINIMUM_BYTES_PER_S)
     return None
 
 
-def command_pdu(context_id: int, command: Command) -> bytes:
-    """The command as one P-DATA-TF; a command set is shorter than the shortest maximum length in use."""
-    return data_pdu(context_id, encode_command(command), is_command=True, is_last=True)
+def command_pdus(context_id: int, command: Command, max_pdu_bytes: int) -> bytes:
+    """The command as P-DATA-TF PDUs, one after the other; nearly always a single one."""
+    encoded, step = encode_command(command), piece_bytes(max_pdu_bytes)
+    pieces = (encoded[start : start + step] for start in range(0, len(encoded), step))
+    return b"".join(_fragment_pdus(context_id, pieces, is_command=True))
 
 
 def data_set_pdus(context_id: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The data set, given in pieces that each fit a PDU, as P-DATA-TF PDUs; the last one says so."""
+    """The data set, given in pieces of at most `piece_bytes`, as P-DATA-TF PDUs."""
+    return _fragment_pdus(context_id, pieces, is_command=False)
+
+
+def _fragment_pdus(context_id: int, pieces: Iterator[bytes], *, is_command: bool) -> Iterator[bytes]:
     piece = next(pieces, None)
-    if piece is None:
-        raise ValueError("a data set that is announced must not be empty")
     while piece is not None:
         following = next(pieces, None)
-        yield data_pdu(context_id, piece, is_command=False, is_last=following is None)
+        yield data_pdu(context_id, piece, is_command=is_command, is_last=following is None)
         piece = following
 
 
-def require_known_context(message: Message, accepted: object) -> None:
+def require_known_context(message: Message, accepted: Container[int]) -> None:
     """Raise ProtocolViolation unless the message came over an accepted presentation context."""
-    if message.context_id not in accepted:  # type: ignore[operator]
-        raise ProtocolViolation(
-            f"a message over presentation context {message.context_id}, which was not accepted",
-            AbortReason.INVALID_PARAMETER_VALUE,
-        )
+    if message.context_id not in accepted:
+        raise ProtocolViolation(f"a message over presentation context {message.context_id}, which was not accepted")

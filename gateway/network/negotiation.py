@@ -6,12 +6,14 @@ place that knows its classes for that.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom.uid import UID
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
+from pynetdicom.pdu_items import PDU_ITEM_TYPES
 from pynetdicom.pdu_primitives import (
     A_ASSOCIATE,
     AsynchronousOperationsWindowNegotiation,
@@ -35,6 +37,8 @@ MAX_CONTEXTS = 128
 """An association has no more presentation contexts than odd numbers fit a byte (PS3.8 9.3.2.2)."""
 
 _PROTOCOL_VERSION = 1
+_ITEMS_OFFSET = 74
+_USER_INFORMATION = 0x50
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +135,13 @@ def request_pdu(
     return A_ASSOCIATE_RQ(request).encode()
 
 
-def read_acceptance(
-    pdu: bytes, proposed: Sequence[ProposedContext]
-) -> tuple[int, Mapping[int, AgreedContext]]:
+def read_acceptance(pdu: bytes, proposed: Sequence[ProposedContext]) -> tuple[int, Mapping[int, AgreedContext]]:
     """The peer's maximum PDU length (0: no limit) and the contexts that it accepted.
 
     Raises ProtocolViolation: not an A-ASSOCIATE-AC.
     """
     primitive = _decoded(A_ASSOCIATE_AC(), pdu)
-    results = negotiate_as_requestor(
-        _contexts(proposed), primitive.presentation_context_definition_results_list
-    )
+    results = negotiate_as_requestor(_contexts(proposed), primitive.presentation_context_definition_results_list)
     return _user_information(primitive)["maximum_length_received"], _agreed(results)
 
 
@@ -164,14 +164,34 @@ def _agreed(results: Sequence[PresentationContext]) -> dict[int, AgreedContext]:
     }
 
 
+def _without_unknown_items(items: bytes) -> bytes:
+    """Items of types that the codec knows; the others shall be skipped (PS3.8 9.3.1), and it would trip over them."""
+    kept = bytearray()
+    offset = 0
+    while offset < len(items):
+        kind, length = struct.unpack_from(">BxH", items, offset)
+        value = items[offset + 4 : offset + 4 + length]
+        if len(value) != length:
+            raise ValueError("an item that is longer than its PDU")
+        offset += 4 + length
+        if kind == _USER_INFORMATION:
+            value = _without_unknown_items(value)
+        if kind in PDU_ITEM_TYPES:
+            kept += struct.pack(">BxH", kind, len(value)) + value
+    return bytes(kept)
+
+
 def _decoded(pdu: A_ASSOCIATE_RQ | A_ASSOCIATE_AC, encoded: bytes) -> A_ASSOCIATE:
     try:
-        pdu.decode(encoded)
-        return pdu.to_primitive()
+        pdu.decode(encoded[:_ITEMS_OFFSET] + _without_unknown_items(encoded[_ITEMS_OFFSET:]))
+        primitive = pdu.to_primitive()
     except Exception as error:  # noqa: BLE001 - the codec answers hostile bytes with whatever they trip over
         raise ProtocolViolation(
             f"a malformed {type(pdu).__name__.replace('_', '-')} ({type(error).__name__})"
         ) from None
+    if not pdu.presentation_context or not primitive.user_information:
+        raise ProtocolViolation("an A-ASSOCIATE PDU without presentation contexts or user information")
+    return primitive
 
 
 def _user_information(primitive: A_ASSOCIATE) -> dict[str, Any]:

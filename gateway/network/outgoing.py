@@ -42,9 +42,7 @@ _UNDECODABLE = (OSError, ValueError, TypeError, AttributeError, KeyError, Runtim
 """What pydicom and its codecs raise about a data set that they cannot read, decode or write."""
 
 
-def data_set_pieces(
-    instance: OutgoingInstance, transfer_syntax_uid: str, piece_bytes: int
-) -> Iterator[bytes]:
+def data_set_pieces(instance: OutgoingInstance, transfer_syntax_uid: str, piece_bytes: int) -> Iterator[bytes]:
     """The encoded data set in pieces of at most `piece_bytes`.
 
     Raises NotDicom: the file is gone, is something else than it was said to be, or cannot be decoded.
@@ -53,8 +51,6 @@ def data_set_pieces(
     expected = (instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax_uid)
     if meta != expected:
         raise NotDicom(f"{instance.path}: file meta information says {meta}; {expected} is expected")
-    if instance.path.stat().st_size <= offset:
-        raise NotDicom(f"{instance.path}: no data set after the file meta information")
     if transfer_syntax_uid == instance.transfer_syntax_uid:
         return _read_pieces(instance.path, offset, piece_bytes)
     encoded = _transcoded(instance.path, UID(transfer_syntax_uid))
@@ -72,11 +68,14 @@ def _split(path: Path) -> tuple[tuple[str, str, str], int]:
     """SOP Class, SOP Instance and transfer syntax of a file, and where its data set begins."""
     try:
         meta, offset = split_dataset(path)
+        size = path.stat().st_size
         uids = (meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID)
     except OSError as error:
         raise NotDicom(f"{path}: cannot be read: {error.strerror}") from None
     except (InvalidDicomError, AttributeError, ValueError, EOFError):
         raise NotDicom(f"{path}: no Part 10 file with complete file meta information") from None
+    if size <= offset:
+        raise NotDicom(f"{path}: no data set after the file meta information")
     return (str(uids[0]), str(uids[1]), str(uids[2])), offset
 
 

@@ -13,9 +13,7 @@ IMPLEMENTATION_CLASS_UID = "2.25.256054445383098610110522200787786619564"
 IMPLEMENTATION_VERSION_NAME = "ATHANOR_0_1"
 
 
-def part10_prefix(
-    sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source_ae_title: str
-) -> bytes:
+def part10_prefix(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source_ae_title: str) -> bytes:
     """The bytes that precede the encoded data set in its file.
 
     All instances of one association and presentation context share everything but the SOP Instance UID: the
@@ -32,9 +30,7 @@ _PREAMBLE = bytes(128) + b"DICM"
 
 
 @lru_cache(maxsize=1024)
-def _around_instance_uid(
-    sop_class_uid: str, transfer_syntax_uid: str, source_ae_title: str
-) -> tuple[bytes, bytes]:
+def _around_instance_uid(sop_class_uid: str, transfer_syntax_uid: str, source_ae_title: str) -> tuple[bytes, bytes]:
     version = struct.pack("<HH2sxxL2s", 0x0002, 0x0001, b"OB", 2, b"\x00\x01")
     head = version + _short_element(0x0002, b"UI", sop_class_uid)
     tail = b"".join(

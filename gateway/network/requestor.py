@@ -19,7 +19,7 @@ from gateway.network.dimse import (
     Command,
     CommandField,
     MessageLimits,
-    command_pdu,
+    command_pdus,
     data_set_pdus,
     read_message,
 )
@@ -34,11 +34,10 @@ from gateway.network.upper_layer import (
     ProtocolViolation,
     TransportLost,
     UpperLayer,
+    piece_bytes,
 )
 
 _MAX_ANSWER_BYTES = 128 * 1024
-_PIECE_BYTES = 128 * 1024
-_PDV_HEADER_BYTES = 6
 _LAST_WORDS_S = 0.5
 
 
@@ -58,7 +57,12 @@ class RequestedAssociation:
         self._clock = clock
         self._message_id = 0
         self.contexts = contexts
-        self.piece_bytes = _piece_bytes(max_pdu_bytes)
+        self._max_pdu_bytes = max_pdu_bytes
+
+    @property
+    def piece_bytes(self) -> int:
+        """How much of a data set the peer takes at a time."""
+        return piece_bytes(self._max_pdu_bytes)
 
     def request(
         self,
@@ -105,18 +109,18 @@ class RequestedAssociation:
 
     def abort(self) -> None:
         """End the association at once."""
-        self._upper_layer.abort(0, AbortReason.NOT_SPECIFIED)
+        self._upper_layer.abort()
         self._sock.close()
 
     def _send(self, context_id: int, command: Command, pieces: Iterator[bytes] | None) -> None:
         try:
-            self._upper_layer.send(command_pdu(context_id, command), self._clock.response_deadline())
+            pdus = command_pdus(context_id, command, self._max_pdu_bytes)
+            self._upper_layer.send(pdus, self._clock.response_deadline())
             for pdu in data_set_pdus(context_id, pieces) if pieces is not None else ():
                 self._upper_layer.send(pdu, self._clock.response_deadline())
         except TransportLost:
             # A peer that aborts also closes: what it said last is a better explanation than a broken pipe
-            deadline = time.monotonic() + _LAST_WORDS_S
-            self._upper_layer.read_fragment(deadline, deadline)
+            self._upper_layer.read_fragment(time.monotonic() + _LAST_WORDS_S)
             raise
 
     def _response(self, request: Command) -> Command:
@@ -135,7 +139,7 @@ class RequestedAssociation:
 
     def _give_up(self, lost: AssociationLost) -> None:
         if lost.abort is not None:
-            self._upper_layer.abort(0, lost.abort)
+            self._upper_layer.abort(lost.abort)
         self._sock.close()
 
 
@@ -194,15 +198,15 @@ def _resolve(destination: DestinationAddress, deadline: float) -> list[_Place]:
 
 def _connect(
     destination: DestinationAddress,
-    addresses: Sequence[tuple[socket.AddressFamily, tuple[str, int]]],
+    addresses: Sequence[_Place],
     deadline: float,
 ) -> socket.socket:
     where = f"{destination.host} port {destination.port}"
     explanation = f"{where}: no address to try"
-    for family, address in addresses:
+    for place, (family, address) in enumerate(addresses):
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            sock.settimeout(max(0.001, deadline - time.monotonic()))
+            sock.settimeout(max(0.001, (deadline - time.monotonic()) / (len(addresses) - place)))
             sock.connect(address)
         except TimeoutError:
             explanation = f"{where}: no answer in time; is a firewall in between?"
@@ -218,9 +222,7 @@ def _connect(
     raise StepFailed(Step.CONNECT, explanation, worth_retrying=True)
 
 
-def _wrap(
-    destination: DestinationAddress, tls: ssl.SSLContext, sock: socket.socket, deadline: float
-) -> ssl.SSLSocket:
+def _wrap(destination: DestinationAddress, tls: ssl.SSLContext, sock: socket.socket, deadline: float) -> ssl.SSLSocket:
     sock.settimeout(max(0.001, deadline - time.monotonic()))
     try:
         return tls.wrap_socket(sock, server_hostname=destination.tls_server_name or destination.host)
@@ -239,9 +241,7 @@ def _negotiate(
     destination: DestinationAddress, proposed: Sequence[ProposedContext], sock: socket.socket, clock: Clock
 ) -> RequestedAssociation:
     upper_layer = UpperLayer(sock, destination.max_pdu_bytes)
-    request = request_pdu(
-        destination.calling_ae_title, destination.ae_title, proposed, destination.max_pdu_bytes
-    )
+    request = request_pdu(destination.calling_ae_title, destination.ae_title, proposed, destination.max_pdu_bytes)
     try:
         upper_layer.send(request, clock.response_deadline())
         kind, pdu = upper_layer.read_pdu(clock.response_deadline(), _MAX_ANSWER_BYTES)
@@ -250,7 +250,7 @@ def _negotiate(
             return RequestedAssociation(upper_layer, sock, clock, max_pdu_bytes, contexts)
     except AssociationLost as lost:
         if lost.abort is not None:
-            upper_layer.abort(0, lost.abort)
+            upper_layer.abort(lost.abort)
         broken_tls = isinstance(lost.__cause__, ssl.SSLError)  # TLS 1.3 refuses a client only now
         raise StepFailed(Step.TLS if broken_tls else Step.ASSOCIATE, str(lost), worth_retrying=True) from lost
     if kind is PduType.ASSOCIATE_RJ and len(pdu) == 10:
@@ -262,12 +262,5 @@ def _negotiate(
         )
     if kind is PduType.ABORT and len(pdu) == 10:
         raise StepFailed(Step.ASSOCIATE, describe_abort(pdu[8], pdu[9]), worth_retrying=True)
-    upper_layer.abort(0, AbortReason.UNEXPECTED_PDU)
+    upper_layer.abort(AbortReason.UNEXPECTED_PDU)
     raise StepFailed(Step.ASSOCIATE, f"the peer answered with {kind.name}", worth_retrying=False)
-
-
-def _piece_bytes(max_pdu_bytes: int) -> int:
-    """How much of a data set fits one P-DATA-TF of the peer; even, as PS3.8 Annex E.1 asks; 0 is no limit."""
-    if max_pdu_bytes == 0:
-        return _PIECE_BYTES
-    return max(2, min(max_pdu_bytes - _PDV_HEADER_BYTES, _PIECE_BYTES) & ~1)

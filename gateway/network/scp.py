@@ -77,9 +77,7 @@ class ScpConfig:
                 f"AE title {self.ae_title!r}; 1 to 16 characters without outer spaces are expected"
             )
         if self.max_pdu_bytes < _MIN_PDU_BYTES:
-            raise ConfigurationError(
-                f"max_pdu_bytes is {self.max_pdu_bytes}; at least {_MIN_PDU_BYTES} are expected"
-            )
+            raise ConfigurationError(f"max_pdu_bytes is {self.max_pdu_bytes}; at least {_MIN_PDU_BYTES} are expected")
         for name in ("max_instance_bytes", "acse_timeout_s", "dimse_timeout_s", "network_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; more than 0 is expected")
@@ -114,9 +112,7 @@ class StorageScp:
             max_pdu_bytes=config.max_pdu_bytes,
             request_s=config.acse_timeout_s,
             answer_s=config.dimse_timeout_s,
-            messages=MessageLimits(
-                config.network_timeout_s, config.dimse_timeout_s, config.max_instance_bytes
-            ),
+            messages=MessageLimits(config.network_timeout_s, config.dimse_timeout_s, config.max_instance_bytes),
             tls=tls,
         )
         self._guard = Guard(config.admission)
@@ -144,9 +140,7 @@ class StorageScp:
         supported_contexts()  # asks the decoders now, not while the first peer waits
         family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
         try:
-            self._listener = socket.create_server(
-                (config.address, config.port), family=family, backlog=_BACKLOG
-            )
+            self._listener = socket.create_server((config.address, config.port), family=family, backlog=_BACKLOG)
         except OSError as error:
             raise ConfigurationError(
                 f"cannot listen on {config.address} port {config.port}: {error.strerror}; "
@@ -215,7 +209,13 @@ class StorageScp:
         thread = threading.Thread(target=self._run, args=(association,), name=f"association-{association.id}")
         with self._lock:
             self._running[association] = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left: this peer may try again, the others go on
+            log.warning("connection closed", address=peer[0], reason="no thread could be started")
+            association.refuse()
+            with self._lock:
+                del self._running[association]
 
     def _run(self, association: AcceptedAssociation) -> None:
         try:

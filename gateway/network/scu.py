@@ -69,9 +69,7 @@ class SendReport:
         return all(outcome.is_delivered for outcome in self.outcomes)
 
 
-def send(
-    destination: DestinationAddress, instances: Sequence[OutgoingInstance], on_answer: OnAnswer
-) -> SendReport:
+def send(destination: DestinationAddress, instances: Sequence[OutgoingInstance], on_answer: OnAnswer) -> SendReport:
     """Send every instance with C-STORE, over one association unless more than 128 contexts are needed.
 
     Each SOP Class is proposed in the stored transfer syntax and, one presentation context each, in Explicit
@@ -116,19 +114,13 @@ def _send_group(
             continue
         try:
             pieces = data_set_pieces(instance, context.transfer_syntax_uid, association.piece_bytes)
-            response = association.request(
-                context, CommandField.C_STORE_RQ, instance.sop_instance_uid, pieces
-            )
+            response = association.request(context, CommandField.C_STORE_RQ, instance.sop_instance_uid, pieces)
         except NotDicom as error:
-            outcomes.append(
-                InstanceOutcome(instance.sop_instance_uid, None, str(error), worth_retrying=False)
-            )
+            outcomes.append(InstanceOutcome(instance.sop_instance_uid, None, str(error), worth_retrying=False))
             continue
         except StepFailed as failed:
             explanation = f"no answer, so whether it was stored is unknown: {failed.explanation}"
-            outcomes.append(
-                InstanceOutcome(instance.sop_instance_uid, None, explanation, worth_retrying=True)
-            )
+            outcomes.append(InstanceOutcome(instance.sop_instance_uid, None, explanation, worth_retrying=True))
             return failed
         assert response.status is not None, "a response has a status"
         words = describe_status(response.status)
@@ -136,17 +128,13 @@ def _send_group(
             words = f"{words}: {response.error_comment}"
         retry = is_worth_retrying(response.status)
         outcomes.append(
-            InstanceOutcome(
-                instance.sop_instance_uid, response.status, words, retry, context.transfer_syntax_uid
-            )
+            InstanceOutcome(instance.sop_instance_uid, response.status, words, retry, context.transfer_syntax_uid)
         )
         on_answer(instance.sop_instance_uid, response.status, words)
     return None
 
 
-def _context_for(
-    instance: OutgoingInstance, agreed: Mapping[tuple[str, str], AgreedContext]
-) -> AgreedContext | None:
+def _context_for(instance: OutgoingInstance, agreed: Mapping[tuple[str, str], AgreedContext]) -> AgreedContext | None:
     for syntax in (instance.transfer_syntax_uid, *UNCOMPRESSED):
         if (context := agreed.get((instance.sop_class_uid, syntax))) is not None:
             return context

@@ -16,9 +16,11 @@ from __future__ import annotations
 import io
 import math
 import socket
+import ssl
 import struct
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -30,6 +32,12 @@ MINIMUM_BYTES_PER_S = 16 * 1024
 
 _BUFFER_BYTES = 64 * 1024
 _ABORT_WAIT_S = 1.0
+_ABORTED_BY_APPLICATION = 0
+_ABORTED_BY_UPPER_LAYER = 2
+_PDV_HEADER_BYTES = 6
+_MAX_PIECE_BYTES = 128 * 1024
+_PDU_TOLERANCE_BYTES = 2 * _PDV_HEADER_BYTES
+"""Some peers count the maximum length without the headers that it includes."""
 
 
 class PduType(IntEnum):
@@ -147,15 +155,18 @@ class UpperLayer:
             raise TooLarge(f"{kind.name} of {length} bytes; at most {max_bytes} are taken")
         return kind, struct.pack(">BxL", kind, length) + self._read(length, deadline)
 
-    def read_fragment(self, header_deadline: float, deadline: float) -> Fragment | None:
-        """The next presentation data value; None when the peer asks to release the association.
+    def await_data(self, deadline: float) -> None:
+        """Wait until the peer sends something; raises TooSlow or TransportLost."""
+        if not self._arriving(lambda: self._input.peek(1), deadline):
+            raise TransportLost("the peer closed the transport")
 
-        A new PDU must begin by `header_deadline`, and everything must have arrived by `deadline`.
+    def read_fragment(self, deadline: float) -> Fragment | None:
+        """The next presentation data value; None when the peer asks to release the association.
 
         Raises AssociationLost: the peer aborted, left, was too slow, or sent what does not belong here.
         """
         if self._pdu_left == 0:
-            kind, length = self._read_header(header_deadline)
+            kind, length = self._read_header(deadline)
             if kind is PduType.RELEASE_RQ:
                 self._read(self._four_bytes(kind, length), deadline)
                 return None
@@ -164,16 +175,14 @@ class UpperLayer:
                 raise PeerAborted(source, reason)
             if kind is not PduType.P_DATA_TF:
                 raise ProtocolViolation(f"{kind.name} during data transfer", AbortReason.UNEXPECTED_PDU)
-            if length > self._max_pdu_bytes:
+            if length > self._max_pdu_bytes + _PDU_TOLERANCE_BYTES:
                 raise TooLarge(f"P-DATA-TF of {length} bytes; {self._max_pdu_bytes} were agreed")
             self._pdu_left = length
-        if self._pdu_left < 6:
+        if self._pdu_left < _PDV_HEADER_BYTES:
             raise ProtocolViolation(f"{self._pdu_left} bytes where a presentation data value belongs")
-        size, context_id, control = struct.unpack(">LBB", self._read(6, deadline))
+        size, context_id, control = struct.unpack(">LBB", self._read(_PDV_HEADER_BYTES, deadline))
         if not 2 <= size <= self._pdu_left - 4:
-            raise ProtocolViolation(
-                f"a presentation data value of {size} bytes in {self._pdu_left} bytes of a PDU"
-            )
+            raise ProtocolViolation(f"a presentation data value of {size} bytes in {self._pdu_left} bytes of a PDU")
         self._pdu_left -= 4 + size
         return Fragment(context_id, bool(control & 1), bool(control & 2), self._read(size - 2, deadline))
 
@@ -182,12 +191,15 @@ class UpperLayer:
         with self._sending:
             self._send(pdu, deadline)
 
-    def abort(self, source: int, reason: AbortReason) -> None:
-        """Send A-ABORT if the peer still takes it; never raises, never takes longer than a second."""
+    def abort(self, reason: AbortReason | None = None) -> None:
+        """Send A-ABORT if the peer still takes it: the upper layer's with `reason`, else the application's.
+
+        Never raises and never takes much longer than a second.
+        """
         if not self._sending.acquire(timeout=_ABORT_WAIT_S):
             return
         try:
-            self._send(abort_pdu(source, reason), time.monotonic() + _ABORT_WAIT_S)
+            self._send(abort_pdu(reason), time.monotonic() + _ABORT_WAIT_S)
         except AssociationLost:
             pass
         finally:
@@ -196,7 +208,8 @@ class UpperLayer:
     def linger(self, deadline: float) -> None:
         """Wait until the peer closes, so that the last PDU reaches it before the transport goes (Sta13)."""
         try:
-            self._sock.shutdown(socket.SHUT_WR)
+            if not isinstance(self._sock, ssl.SSLSocket):  # TLS knows no half-closed transport
+                self._sock.shutdown(socket.SHUT_WR)
             self._raw.deadline = deadline
             while self._raw.readinto(bytearray(_BUFFER_BYTES)):
                 pass
@@ -217,16 +230,19 @@ class UpperLayer:
         return length
 
     def _read(self, count: int, deadline: float) -> bytes:
+        data = self._arriving(lambda: self._input.read(count), deadline)
+        if len(data) < count:
+            raise TransportLost("the peer closed the transport")
+        return data
+
+    def _arriving(self, read: Callable[[], bytes], deadline: float) -> bytes:
         self._raw.deadline = deadline
         try:
-            data = self._input.read(count)
+            return read()
         except TimeoutError:
             raise TooSlow("nothing more arrived in time") from None
         except OSError as error:
             raise TransportLost(f"the transport failed: {error.strerror or type(error).__name__}") from error
-        if len(data) < count:
-            raise TransportLost("the peer closed the transport")
-        return data
 
     def _send(self, pdu: bytes, deadline: float) -> None:
         unsent = memoryview(pdu)
@@ -240,17 +256,25 @@ class UpperLayer:
             raise TransportLost(f"the transport failed: {error.strerror or type(error).__name__}") from error
 
 
+def piece_bytes(max_pdu_bytes: int) -> int:
+    """How much of a message fits one P-DATA-TF to a peer that announced this maximum length; 0 is no limit.
+
+    Always even, as data set fragments must be (PS3.8 Annex E.1).
+    """
+    if max_pdu_bytes == 0:
+        return _MAX_PIECE_BYTES
+    return max(2, min(max_pdu_bytes - _PDV_HEADER_BYTES, _MAX_PIECE_BYTES) & ~1)
+
+
 def data_pdu(context_id: int, value: bytes, *, is_command: bool, is_last: bool) -> bytes:
     """A P-DATA-TF with one presentation data value."""
-    return (
-        struct.pack(">BxLLBB", 4, len(value) + 6, len(value) + 2, context_id, is_command | is_last << 1)
-        + value
-    )
+    return struct.pack(">BxLLBB", 4, len(value) + 6, len(value) + 2, context_id, is_command | is_last << 1) + value
 
 
-def abort_pdu(source: int, reason: int) -> bytes:
-    """An A-ABORT (PS3.8 9.3.8): source 0 is the application, 2 the upper layer."""
-    return struct.pack(">BxLxxBB", PduType.ABORT, 4, source, reason)
+def abort_pdu(reason: AbortReason | None) -> bytes:
+    """An A-ABORT (PS3.8 9.3.8) by the upper layer with `reason`, or by the application, which gives none."""
+    source = _ABORTED_BY_APPLICATION if reason is None else _ABORTED_BY_UPPER_LAYER
+    return struct.pack(">BxLxxBB", PduType.ABORT, 4, source, reason or 0)
 
 
 def reject_pdu(rejection: Rejection) -> bytes:

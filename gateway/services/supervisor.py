@@ -11,12 +11,10 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from gateway import logs
 from gateway.errors import Unavailable
 from gateway.services import broker
 from gateway.services.doorbell import PROCESS_QUEUE, TRANSFER_QUEUE
+from gateway.services.notify import ReadyChannel, notify
 from gateway.settings import Settings
 from gateway.store.database import Database
 from gateway.store.rulebook import seed_rules
@@ -80,13 +79,13 @@ class Supervisor:
     def _child(self, name: str, *arguments: str) -> Child:
         return Child(name, [sys.executable, "-m", "gateway", *arguments])
 
-    def run(self, when_ready: Callable[[], None] = lambda: None) -> int:
+    def run(self) -> int:
         """Keep everything running until SIGTERM; the exit code."""
         try:
             self._start_all()
             if not self._stopping.is_set():
                 log.info("ready", processes=[child.name for child in self._all()])
-                when_ready()
+                notify("READY=1")
             while not self._stopping.wait(_LOOK_EVERY_S):
                 self._look_after()
         finally:
@@ -129,23 +128,16 @@ class Supervisor:
         log.info("started", child=child.name, pid=child.process.pid)
 
     def _listen(self, child: Child) -> str:
-        """A socket on which this child says READY=1; abstract, so that no file is left behind."""
-        channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        name = f"athanor-{os.getpid()}-{child.name}-{child.restarts}"
-        channel.bind("\0" + name)
-        channel.settimeout(_READY_WITHIN_S)
+        """Hear the child say READY=1 in the background; the address to hand to it."""
+        channel = ReadyChannel()
 
         def wait() -> None:
             with channel:
-                try:
-                    while b"READY=1" not in channel.recv(4096):
-                        pass
-                except TimeoutError:
-                    return
-                child.ready.set()
+                if channel.wait(_READY_WITHIN_S):
+                    child.ready.set()
 
         threading.Thread(target=wait, daemon=True, name=f"ready-{child.name}").start()
-        return "@" + name
+        return channel.address
 
     def _wait_until_ready(self, child: Child) -> None:
         until = time.monotonic() + _READY_WITHIN_S

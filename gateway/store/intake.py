@@ -320,7 +320,7 @@ def _association_evidence(connection: Connection, series_id: int, ids: set[str])
             sa.select(instance.c.association_id, sa.func.max(instance.c.received_at))
             .where(instance.c.association_id.in_(ids), instance.c.series_id != series_id)
             .group_by(instance.c.association_id)
-        ).tuples()
+        ).all()
     )
     rows = connection.execute(sa.select(association).where(association.c.id.in_(ids))).all()
     return tuple(

@@ -28,7 +28,7 @@ def counts(connection: Connection) -> Row:
     """How many series, jobs and deliveries are in each state, what waits longest, and what was refused lately."""
 
     def by_state(table: sa.Table) -> dict[str, int]:
-        return dict(connection.execute(sa.select(table.c.state, sa.func.count()).group_by(table.c.state)).tuples())
+        return dict(connection.execute(sa.select(table.c.state, sa.func.count()).group_by(table.c.state)).all())
 
     oldest = connection.execute(
         sa.select(now() - sa.func.min(job.c.created_at)).where(job.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
@@ -171,10 +171,10 @@ def derived_paths(connection: Connection, job_id: str, profile: str) -> list[str
     )
 
 
-def is_finished(connection: Connection, series_id: int) -> bool:
-    """Whether a series reached its visible end: no open state in the series, its jobs or their deliveries."""
-    state = connection.execute(sa.select(series.c.state).where(series.c.id == series_id)).scalar_one()
-    if state in {SeriesState.RECEIVING, SeriesState.COMPLETE}:
+def is_finished(connection: Connection, series_id: int, revision: int = 1) -> bool:
+    """Whether a series reached its visible end in `revision` or a later one: nothing of it is open."""
+    row = connection.execute(sa.select(series.c.state, series.c.revision).where(series.c.id == series_id)).one()
+    if row.state in {SeriesState.RECEIVING, SeriesState.COMPLETE} or row.revision < revision:
         return False
     jobs_open = sa.exists().where(job.c.series_id == series_id, job.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
     deliveries_open = sa.exists().where(

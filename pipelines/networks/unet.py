@@ -65,7 +65,8 @@ class UNet(nn.Module):
             for level, (narrow, wide) in enumerate(pairwise(widths))
         )
         self.up = nn.ModuleList(
-            _Up(widths[level] * (1 if level == downs - 1 else 2), widths[level - 1]) for level in reversed(range(1, downs))
+            _Up(widths[level] * (1 if level == downs - 1 else 2), widths[level - 1])
+            for level in reversed(range(1, downs))
         )
         self.unfold = nn.Sequential(
             nn.Conv2d(2 * ngf, ngf, kernel_size=3, padding=1), nn.LeakyReLU(0.2), nn.PixelShuffle(2)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.phantoms.anatomy import CURVE_Z_MM, FIELD_SIZE, FIELD_STEP_MM, SpinePatient
 from pipelines.phantoms.painting import Labels, Plane, paint_slice
+from pipelines.phantoms.patient import CURVE_Z_MM, FIELD_SIZE, FIELD_STEP_MM, Curve, SpinePatient
 from pipelines.phantoms.sequences import Sequence
 from pipelines.phantoms.tissues import FAT_PROTON_DENSITY, Tissue
 from pipelines.volume import Volume
@@ -35,6 +35,12 @@ class Prescription:
     def x_mm(self, index: int) -> float:
         """Centre of slice `index`, the first at the patient's right."""
         return self.centre_mm[0] + (index - 0.5 * (self.slices - 1)) * (self.thickness_mm + self.gap_mm)
+
+    def axes_mm(self, oversampling: int = 1) -> tuple[Curve, Curve]:
+        """(y of each column, z of each row), at `oversampling` points a pixel; rows run to the feet."""
+        size = self.matrix * oversampling
+        offsets = (np.arange(size) - 0.5 * (size - 1)) * (self.spacing_mm / oversampling)
+        return np.asarray(self.centre_mm[1] + offsets), np.asarray(self.centre_mm[2] - offsets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +100,7 @@ class SliceAnatomy:
 
 def slice_anatomy(patient: SpinePatient, prescription: Prescription, scanner: Scanner, index: int) -> SliceAnatomy:
     """The anatomy under slice `index`: four points a pixel, each at another quarter of the slice's thickness."""
-    size = prescription.matrix * OVERSAMPLING
-    step = prescription.spacing_mm / OVERSAMPLING
-    offsets = (np.arange(size) - 0.5 * (size - 1)) * step
-    y_mm = prescription.centre_mm[1] + offsets
-    z_mm = prescription.centre_mm[2] - offsets  # rows run to the feet
+    y_mm, z_mm = prescription.axes_mm(OVERSAMPLING)
     quarters = np.array([[-0.375, 0.125], [0.375, -0.125]], dtype=np.float32) * np.float32(prescription.thickness_mm)
     x = np.float32(prescription.x_mm(index)) + np.tile(quarters, (prescription.matrix, prescription.matrix))
     points = paint_slice(patient, x, y_mm, z_mm)
@@ -110,8 +112,7 @@ def slice_anatomy(patient: SpinePatient, prescription: Prescription, scanner: Sc
 
 def receive_bias(patient: SpinePatient, prescription: Prescription, scanner: Scanner) -> Plane:
     """Sensitivity of a surface coil under the back, slow shading and the saturation band: (matrix, matrix)."""
-    offsets = (np.arange(prescription.matrix) - 0.5 * (prescription.matrix - 1)) * prescription.spacing_mm
-    y_mm, z_mm = prescription.centre_mm[1] + offsets, prescription.centre_mm[2] - offsets
+    y_mm, z_mm = prescription.axes_mm()
     skin = np.interp(z_mm, CURVE_Z_MM, patient.body.skin).mean() + 12.0
     wall = np.interp(z_mm, CURVE_Z_MM, patient.body.posterior_wall)
     depth = np.clip(skin - y_mm, 0.0, None)
@@ -124,7 +125,7 @@ def receive_bias(patient: SpinePatient, prescription: Prescription, scanner: Sca
     front = np.interp(z_mm, CURVE_Z_MM, patient.body.anterior_wall).mean() - scanner.saturation_gap_mm
     kept = 1.0 / (1.0 + np.exp(-(y_mm - front) / 5.0))
     band = scanner.saturation + (1.0 - scanner.saturation) * kept
-    return (coil[None, :] * slow * band[None, :]).astype(np.float32)
+    return np.asarray(coil[None, :] * slow * band[None, :], dtype=np.float32)
 
 
 def _lookup(patient: SpinePatient, sequence: Sequence) -> tuple[Plane, Plane, Plane, float]:
@@ -135,11 +136,6 @@ def _lookup(patient: SpinePatient, sequence: Sequence) -> tuple[Plane, Plane, Pl
     fat = FAT_PROTON_DENSITY * float(sequence.signal(patient.fat.t1_ms, patient.fat.t2_ms))
     fraction, texture = (np.array([getattr(row, name) for row in rows]) for name in ("fat_fraction", "texture"))
     return water.astype(np.float32), fraction.astype(np.float32), texture.astype(np.float32), fat
-
-
-def csf_signal(patient: SpinePatient, sequence: Sequence) -> float:
-    """Magnitude of the signal of cerebrospinal fluid at unit receive sensitivity: the reference for intensity scales."""
-    return abs(float(_lookup(patient, sequence)[0][Tissue.CSF]))
 
 
 def slice_signal(
@@ -212,8 +208,7 @@ def truth(patient: SpinePatient, prescription: Prescription | None = None) -> ND
     """The `Tissue` under the middle of each voxel of the series that `acquire` gives: uint8 (slices, rows, columns)."""
     visit = np.random.default_rng([patient.seed, 7])
     prescription = draw_prescription(visit) if prescription is None else prescription
-    offsets = (np.arange(prescription.matrix) - 0.5 * (prescription.matrix - 1)) * prescription.spacing_mm
-    y_mm, z_mm = prescription.centre_mm[1] + offsets, prescription.centre_mm[2] - offsets
+    y_mm, z_mm = prescription.axes_mm()
     labels = [
         paint_slice(patient, np.full((1, 1), prescription.x_mm(index), dtype=np.float32), y_mm, z_mm)
         for index in range(prescription.slices)

@@ -1,17 +1,24 @@
-"""Who a virtual patient is: the sizes, grades and lesions of one lumbar spine and the body around it, drawn from a seed.
-
-Coordinates are millimetres in LPS: x to the left, y to the back, z to the head; the origin is the centre of L3 (of the
-third vertebra above the sacrum where there are four or six lumbar vertebrae). A tilt is positive where the upward axis
-leans forward, as that of S1 does.
-"""
+"""Draws a virtual patient from a seed: the sizes, grades and lesions of one lumbar spine and the body around it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.phantoms.patient import (
+    CURVE_Z_MM,
+    FIELD_SIZE,
+    FIELD_STEP_MM,
+    Blob,
+    Body,
+    Curve,
+    Disc,
+    SpinePatient,
+    Vertebra,
+)
 from pipelines.phantoms.tissues import (
     ANNULUS_T2_MS,
     FAT_T1_MS,
@@ -24,108 +31,8 @@ from pipelines.phantoms.tissues import (
     vary,
 )
 
-Curve = NDArray[np.float64]
-CURVE_Z_MM = np.arange(-260.0, 260.0, 0.5)  # where the longitudinal curves below are sampled
 SACRUM = ("S4", "S3", "S2", "S1")
 THORACIC = ("T12", "T11", "T10", "T9", "T8")
-FIELD_SIZE = 512
-FIELD_STEP_MM = 0.65  # the texture fields repeat after 333 mm
-
-
-@dataclass(frozen=True, slots=True)
-class Vertebra:
-    """One vertebral body: its centre in the sagittal plane, its half sizes and what is wrong with it."""
-
-    name: str
-    centre_mm: tuple[float, float]  # (y, z)
-    tilt_rad: float
-    half_height_mm: float
-    half_depth_mm: float
-    half_width_mm: float
-    wedge: float  # share of the half height lost at the front
-    concavity_mm: float  # of each endplate
-    sunk_mm: float  # further collapse of the upper endplate
-    marrow: int  # compartment
-    oedema: float = 0.0  # share of the body under the upper endplate that is oedematous
-
-
-@dataclass(frozen=True, slots=True)
-class Disc:
-    """One intervertebral disc and the endplate changes beside it."""
-
-    name: str
-    centre_mm: tuple[float, float]
-    tilt_rad: float
-    half_height_mm: float
-    half_depth_mm: float
-    half_width_mm: float
-    grade: int  # Pfirrmann 1-5
-    bulge_mm: float
-    protrusion_mm: float
-    protrusion_x_mm: float
-    nucleus: int  # compartments
-    annulus: int
-    modic: int  # 0 none, else the type 1-3, on both sides of the disc
-    modic_depth_mm: float
-    modic_extent: tuple[float, float]  # along the endplate, -1 front to 1 back
-
-
-@dataclass(frozen=True, slots=True)
-class Blob:
-    """An ellipsoid lesion inside one vertebra."""
-
-    vertebra: str
-    tissue: Tissue
-    centre_mm: tuple[float, float, float]  # (x, y, z)
-    radius_mm: float
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Body:
-    """Everything around the column: curves over `CURVE_Z_MM` in mm, and single numbers."""
-
-    posterior_wall: Curve  # y of the back of the vertebral bodies
-    slope: Curve  # cosine between the wall and the z axis
-    anterior_wall: Curve
-    sac_front: Curve  # distance of the dural sac from the posterior wall
-    sac_depth: Curve
-    pad: Curve  # posterior epidural fat
-    fascia: Curve  # y of the back of the muscles
-    skin: Curve
-    front_skin: Curve
-    front_fat_mm: float
-    sac_half_width_mm: float
-    conus_z_mm: float
-    cord_half_depth_mm: float
-    infiltration: float  # fat share of the back muscles
-    aorta: tuple[float, float, float]  # x, distance from the front wall, radius
-    cava: tuple[float, float, float]
-    bifurcation_z_mm: float
-    psoas: float  # scale
-    root_period_mm: float
-    bowel: tuple[float, float, float]  # thresholds of the ventral mixture
-    curve_mm: float  # lateral deviation (scoliosis) at the apex
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class SpinePatient:
-    """One virtual patient. `compartments` are the rows that label maps point to; below 32 they are the tissues themselves."""
-
-    seed: int
-    age_years: float
-    vertebrae: tuple[Vertebra, ...]  # from below
-    discs: tuple[Disc, ...]
-    blobs: tuple[Blob, ...]
-    body: Body
-    fat: FatCompartment
-    compartments: tuple[Properties, ...]
-    tissues: NDArray[np.uint8]  # the Tissue of each compartment
-    fields: NDArray[np.float32] = field(repr=False)  # (6, FIELD_SIZE, FIELD_SIZE): coarse, middle, fine; each twice
-
-    @property
-    def lumbar(self) -> tuple[str, ...]:
-        """Names of the lumbar vertebrae from below."""
-        return tuple(vertebra.name for vertebra in self.vertebrae if vertebra.name.startswith("L"))
 
 
 class _Compartments:
@@ -177,12 +84,21 @@ def _vertebrae(
     upper = np.deg2rad(rng.normal(-11, 4))
     fat_fraction = float(np.clip(0.27 + 0.0045 * (age_years - 20) + rng.normal(0, 0.06), 0.15, 0.75))
     fractures = rng.random() < 0.10 * lesion_rate * (2.0 if age_years > 60 else 0.7)
-    broken = set(rng.choice([*lumbar[1:], "T12", "T11"], size=int(rng.integers(1, 3)), replace=False)) if fractures else set()
+    broken = (
+        set(rng.choice([*lumbar[1:], "T12", "T11"], size=int(rng.integers(1, 3)), replace=False))
+        if fractures
+        else set()
+    )
     bodies = []
     for index, name in enumerate((*SACRUM, *lumbar, *THORACIC)):
         above = index - len(SACRUM)  # 0 is the lowest lumbar vertebra
         if above < 0:
-            half_height, half_depth, half_width = [(9, 6, 18), (10, 8, 20), (11.5, 11, 23), (14, 16, 26)][index]
+            half_height, half_depth, half_width = [
+                (9.0, 6.0, 18.0),
+                (10.0, 8.0, 20.0),
+                (11.5, 11.0, 23.0),
+                (14.0, 16.0, 26.0),
+            ][index]
             tilt = slope * (0.45, 0.9, 1.12, 1.0)[index]
         else:
             half_height = 13.6 - 0.12 * above - (0.35 * (above - count + 1) if above >= count else 0.0)
@@ -221,7 +137,7 @@ def _discs(
     discs: list[Disc] = []
     stacked = [vertebrae[0]]
     patient_wear = rng.normal(0, 0.6)
-    for below, above in zip(vertebrae[:-1], vertebrae[1:], strict=True):
+    for below, above in pairwise(vertebrae):
         sacral = below.name in SACRUM[:-1]
         lowest = sum(1 for vertebra in stacked if not vertebra.name.startswith("S"))  # 0 at the lumbosacral disc
         wear = 1.3 + 0.033 * (age_years - 20) + patient_wear + (0.55, 0.5, 0.15)[min(lowest, 2)] + rng.normal(0, 0.6)
@@ -231,7 +147,9 @@ def _discs(
         tilt = 0.5 * (below.tilt_rad + above.tilt_rad)
         y, z = stacked[-1].centre_mm
         for length, angle in (
-            (below.half_height_mm, below.tilt_rad), (2 * half_height, tilt), (above.half_height_mm, above.tilt_rad)
+            (below.half_height_mm, below.tilt_rad),
+            (2 * half_height, tilt),
+            (above.half_height_mm, above.tilt_rad),
         ):
             start = (y, z)
             y, z = y - length * float(np.sin(angle)), z + length * float(np.cos(angle))
@@ -319,7 +237,7 @@ def _wall(vertebrae: tuple[Vertebra, ...], side: float) -> Curve:
     z_mm, y_mm = np.asarray(points).T
     slope_top = (y_mm[-1] - y_mm[-6]) / (z_mm[-1] - z_mm[-6])
     curve = np.interp(CURVE_Z_MM, z_mm, y_mm)
-    beyond = CURVE_Z_MM > z_mm[-1]
+    beyond = z_mm[-1] < CURVE_Z_MM
     curve[beyond] = y_mm[-1] + slope_top * (CURVE_Z_MM[beyond] - z_mm[-1])
     return _smooth(curve, 3.0)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.phantoms.anatomy import CURVE_Z_MM, FIELD_SIZE, FIELD_STEP_MM, Blob, Curve, Disc, SpinePatient, Vertebra
+from pipelines.phantoms.patient import CURVE_Z_MM, FIELD_SIZE, FIELD_STEP_MM, Blob, Curve, Disc, SpinePatient, Vertebra
 from pipelines.phantoms.tissues import Tissue
 
 Plane = NDArray[np.float32]
@@ -107,7 +107,17 @@ def _stretched(whole: _Slice, patient: SpinePatient) -> Plane:
 
 def _curves(patient: SpinePatient, z_mm: Curve) -> dict[str, Plane]:
     """The body's longitudinal curves at the rows of the slice, each (rows, 1)."""
-    names = ("posterior_wall", "slope", "anterior_wall", "sac_front", "sac_depth", "pad", "fascia", "skin", "front_skin")
+    names = (
+        "posterior_wall",
+        "slope",
+        "anterior_wall",
+        "sac_front",
+        "sac_depth",
+        "pad",
+        "fascia",
+        "skin",
+        "front_skin",
+    )
     return {
         name: np.interp(z_mm, CURVE_Z_MM, getattr(patient.body, name)).astype(np.float32)[:, None] for name in names
     }
@@ -201,9 +211,11 @@ def _paint_canal(whole: _Slice, patient: SpinePatient, along: dict[str, Plane]) 
 
 
 def _outline(vertebra: Vertebra, x: Plane, u: Plane, v: Plane) -> tuple[Plane, Plane, Plane]:
-    """Half depth at this x and v, half height at this u, and whether the point lies in the body's rounded outline (< 1)."""
+    """Half depth at this x and v, half height at this u, and a level below 1 inside the body's rounded outline."""
     across = np.clip(1.0 - np.abs(x / vertebra.half_width_mm) ** 3, 0.0, 1.0) ** 0.5
-    depth = vertebra.half_depth_mm * across * (0.94 + 0.06 * np.clip(v / vertebra.half_height_mm, -1.2, 1.2) ** 2) + 1e-3
+    depth = (
+        vertebra.half_depth_mm * across * (0.94 + 0.06 * np.clip(v / vertebra.half_height_mm, -1.2, 1.2) ** 2) + 1e-3
+    )
     front = np.clip(u / vertebra.half_depth_mm, -1.1, 1.1)
     height = vertebra.half_height_mm * (1.0 - vertebra.wedge * (1.0 - front) * 0.5)
     hollow = vertebra.concavity_mm + np.where(v > 0, vertebra.sunk_mm, 0.0)
@@ -298,7 +310,9 @@ def _paint_arch(whole: _Slice, patient: SpinePatient, vertebra: Vertebra, index:
     droop = -0.15 if lumbar else -0.75  # thoracic processes point down
     out = u - back - canal
     if vertebra.name != "S1":
-        spinous = (np.abs((out - 13 * size) / (14 * size)) ** 3 + np.abs((v + 9 - droop * (out - 8)) / (8.5 * size)) ** 3) ** (1 / 3)
+        spinous = (
+            np.abs((out - 13 * size) / (14 * size)) ** 3 + np.abs((v + 9 - droop * (out - 8)) / (8.5 * size)) ** 3
+        ) ** (1 / 3)
         _bone(part, spinous, 9 * size, lateral < SPINOUS_MM, vertebra.marrow)
     lamina = np.sqrt(((out - 3.5) / 3.8) ** 2 + ((v + 5 + 0.5 * (out - 3.5)) / 10.0) ** 2)
     _bone(part, lamina, 4.5, (lateral >= SPINOUS_MM) & (lateral < FACET_MM[0]), vertebra.marrow)
@@ -321,6 +335,6 @@ def _paint_arch(whole: _Slice, patient: SpinePatient, vertebra: Vertebra, index:
 
 
 def _bone(part: _Slice, level: Plane, scale_mm: float, where: Mask, marrow: int) -> None:
-    """A piece of bone: cortex where `level` < 1, marrow further in; `scale_mm` is the half size that level 1 stands for."""
+    """A piece of bone: cortex where `level` < 1, marrow further in; level 1 stands for a half size of `scale_mm`."""
     part.paint(where & (level < 1), Tissue.CORTEX)
     part.paint(where & (level < 1 - 1.1 / scale_mm), marrow)

@@ -34,10 +34,9 @@ class Sequence:
         """
         t1, t2 = np.asarray(t1_ms, dtype=np.float64), np.asarray(t2_ms, dtype=np.float64)
         recovery = np.exp(-self.tr_ms / t1)
-        if self.ti_ms is None:
-            longitudinal = 1.0 - recovery
-        else:
-            longitudinal = 1.0 - 2.0 * np.exp(-self.ti_ms / t1) + recovery
+        inverted = 0.0 if self.ti_ms is None else np.exp(-self.ti_ms / t1)
+        sign = 1.0 if self.ti_ms is not None else -1.0
+        longitudinal = 1.0 - 2.0 * inverted + sign * recovery
         result: NDArray[np.float64] = longitudinal * np.exp(-self.te_ms / t2)
         return result
 

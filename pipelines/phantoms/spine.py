@@ -1,9 +1,10 @@
-"""The sagittal lumbar spine phantom: `virtual_patient` draws a patient, `acquire` scans it, `truth` says what was there."""
+"""The sagittal lumbar spine phantom: `virtual_patient` draws one, `acquire` scans it, `truth` says what was there."""
 
 from __future__ import annotations
 
 from pipelines.phantoms.acquisition import Prescription, Scanner, acquire, draw_prescription, draw_scanner, truth
-from pipelines.phantoms.anatomy import SpinePatient, virtual_patient
+from pipelines.phantoms.anatomy import virtual_patient
+from pipelines.phantoms.patient import SpinePatient
 from pipelines.phantoms.sequences import STIR, T2W, Sequence, draw_stir, draw_t2w
 from pipelines.phantoms.tissues import Tissue
 

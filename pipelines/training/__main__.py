@@ -12,7 +12,7 @@ import torch
 from pipelines.training.bank import build_bank
 from pipelines.training.pictures import draw_curves, draw_grid
 from pipelines.training.recipe import RECIPES, Recipe, read_recipe
-from pipelines.training.trainer import Trainer
+from pipelines.training.trainer import Trainer, translate
 from pipelines.training.visits import visit
 
 log = logging.getLogger("pipelines.training")
@@ -29,11 +29,15 @@ def main() -> None:
         ("release", "write the weights folder: fp16 weights, manifest, metrics"),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("recipe", type=_recipe, help="a TOML file, or the name of one in pipelines/training/recipes")
+        command.add_argument(
+            "recipe", type=_recipe, help="a TOML file, or the name of one in pipelines/training/recipes"
+        )
         command.add_argument("--out", type=Path, required=True, help="the run folder")
         command.add_argument("--threads", type=int, default=2, help="processor threads for torch")
     commands.choices["train"].add_argument("--minutes", type=float, default=60.0, help="deadline; 60 when left out")
-    commands.choices["train"].add_argument("--resume", action="store_true", help="go on from the run folder's checkpoint")
+    commands.choices["train"].add_argument(
+        "--resume", action="store_true", help="go on from the run folder's checkpoint"
+    )
     commands.choices["train"].add_argument("--cache", type=Path, help="painted anatomy; the run folder when left out")
     commands.choices["train"].add_argument("--device", default="cpu", help="cpu or cuda")
     commands.choices["release"].add_argument("--weights", type=Path, required=True, help="e.g. weights/t2-to-stir")
@@ -68,7 +72,11 @@ def _train(recipe: Recipe, arguments: argparse.Namespace) -> None:
         trainer.resume(arguments.out)
     trainer.train(arguments.out, arguments.minutes)
     draw_curves(trainer.log, arguments.out / "curves.png")
-    draw_grid(trainer.average.module, [validation[index] for index in (1, 2, 7, 12, 17, 22)], arguments.out / "grid.png")
+    samples = [validation[index] for index in (1, 2, 7, 12, 17, 22)]
+    generator = trainer.average.module
+    draw_grid(
+        [(real_a, translate(generator, real_a), real_b) for real_a, real_b in samples], arguments.out / "grid.png"
+    )
     log.info("step %d after %.1f minutes, best validation L1 %.4f", trainer.step, trainer.seconds / 60, trainer.best_l1)
 
 

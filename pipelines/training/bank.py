@@ -1,4 +1,4 @@
-"""Training pairs from virtual patients: anatomy is painted once and kept, contrasts are synthesised anew at each draw."""
+"""Training pairs from virtual patients: anatomy is painted once and kept, contrasts are made anew at each draw."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pipelines.phantoms.acquisition import (
     OVERSAMPLING,
     Prescription,
     SliceAnatomy,
-    csf_signal,
     draw_prescription,
     draw_scanner,
     receive_bias,
     slice_anatomy,
     slice_signal,
 )
-from pipelines.phantoms.anatomy import FIELD_SIZE, SpinePatient, virtual_patient
+from pipelines.phantoms.anatomy import virtual_patient
+from pipelines.phantoms.patient import FIELD_SIZE, SpinePatient
 from pipelines.phantoms.sequences import draw_stir, draw_t2w
 from pipelines.phantoms.tissues import FAT_T1_MS, FAT_T2_MS, FatCompartment, Tissue, vary
 from pipelines.training.recipe import IntensityScales, Recipe
@@ -53,7 +53,10 @@ class Bank:
         bias = receive_bias(patient, prescription, scanner)
         top, left = (int(value) for value in rng.integers(0, MATRIX - crop + 1, 2))
         rows, columns = slice(top, top + crop), slice(left, left + crop)
-        fine = slice(OVERSAMPLING * top, OVERSAMPLING * (top + crop)), slice(OVERSAMPLING * left, OVERSAMPLING * (left + crop))
+        fine = (
+            slice(OVERSAMPLING * top, OVERSAMPLING * (top + crop)),
+            slice(OVERSAMPLING * left, OVERSAMPLING * (left + crop)),
+        )
         texture = np.roll(self.textures[int(rng.integers(TEXTURES))], rng.integers(0, FIELD_SIZE, 2), axis=(0, 1))
         anatomy = SliceAnatomy(self.points[index][fine], texture[fine], np.ascontiguousarray(bias[rows, columns]))
         t2w = slice_signal(patient, anatomy, draw_t2w(rng), scanner, rng)
@@ -75,7 +78,9 @@ def another_day(patient: SpinePatient, rng: np.random.Generator) -> SpinePatient
     rows = [vary(row, rng, 0.04) for row in patient.compartments]
     for index, tissue in enumerate(patient.tissues):
         if tissue == Tissue.MARROW:
-            rows[index] = replace(rows[index], fat_fraction=float(np.clip(rows[index].fat_fraction + more_fat, 0.1, 0.9)))
+            rows[index] = replace(
+                rows[index], fat_fraction=float(np.clip(rows[index].fat_fraction + more_fat, 0.1, 0.9))
+            )
     fat = FatCompartment(float(rng.uniform(*FAT_T1_MS)), float(rng.uniform(*FAT_T2_MS)))
     return replace(patient, compartments=tuple(rows), fat=fat)
 

@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch import nn
+from PIL import Image
 
-from pipelines.training.trainer import Pair, Progress, translate
+from pipelines.intensity import Array
+from pipelines.training.trainer import Progress
 
 
-def draw_grid(generator: nn.Module, pairs: Sequence[Pair], path: Path) -> None:
-    """A PNG with a row for each pair: T2W, synthesised STIR, acquired STIR."""
-    from PIL import Image
-
-    rows = [np.hstack([real_a, translate(generator, real_a), real_b]) for real_a, real_b in pairs]
-    grey = np.clip((np.vstack(rows) + 1.0) * 127.5, 0, 255).astype(np.uint8)
-    Image.fromarray(grey).save(path)
+def draw_grid(rows: Sequence[Sequence[Array]], path: Path) -> None:
+    """A PNG of slices in [-1, 1], one row for each of `rows`: as a rule T2W, synthesised STIR, acquired STIR."""
+    grey = (np.vstack([np.hstack(row) for row in rows]) + 1.0) * 127.5
+    Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(path)
 
 
 def draw_curves(log: Sequence[Progress], path: Path) -> None:

@@ -23,7 +23,7 @@ class NetworkSizes:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Optimiser and duration; `decay_from` is the step at which the learning rate starts its line to zero at `steps`."""
+    """Optimiser and duration; from step `decay_from` the learning rate falls on a line to zero at `steps`."""
 
     steps: int
     decay_from: int
@@ -53,7 +53,7 @@ class PhantomSets:
 
 @dataclass(frozen=True, slots=True)
 class IntensityScales:
-    """Percentiles that scale a source series; brightness of the reference tissue, CSF, and of full scale in the result."""
+    """Percentiles that scale a source series, and the brightness of CSF and of full scale in the result."""
 
     percentiles: tuple[float, float]
     csf_intensity: float
@@ -78,15 +78,23 @@ def read_recipe(path: Path) -> Recipe:
     """The recipe in the TOML file `path`; raises ValueError that names a missing or unknown key."""
     table = tomllib.loads(path.read_text(encoding="utf-8"))
     parts: dict[str, Any] = {
-        "networks": NetworkSizes, "schedule": Schedule, "phantoms": PhantomSets, "intensity": IntensityScales
+        "networks": NetworkSizes,
+        "schedule": Schedule,
+        "phantoms": PhantomSets,
+        "intensity": IntensityScales,
     }
-    values = {name: _build(parts[name], value, f"{path.name}: {name}.") if name in parts else value for name, value in table.items()}
+    values = {
+        name: _build(parts[name], value, f"{path.name}: {name}.") if name in parts else value
+        for name, value in table.items()
+    }
     recipe: Recipe = _build(Recipe, values, f"{path.name}: ")
     return recipe
 
 
-def _build(kind: Any, table: dict[str, Any], where: str) -> Any:  # noqa: ANN401 - any of the dataclasses above
+def _build(kind: Any, table: dict[str, Any], where: str) -> Any:
     expected = {field.name for field in fields(kind)}
     for name in sorted(expected ^ table.keys()):
-        raise ValueError(f"{where}{name}: {'missing' if name in expected else 'unknown key'}, expected {sorted(expected)}")
+        raise ValueError(
+            f"{where}{name}: {'missing' if name in expected else 'unknown key'}, expected {sorted(expected)}"
+        )
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in table.items()})

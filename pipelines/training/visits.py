@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,11 @@ from pipelines.phantoms.acquisition import (
     slice_anatomy,
     slice_signal,
 )
-from pipelines.phantoms.anatomy import SpinePatient, virtual_patient
-from pipelines.phantoms.sequences import Sequence, draw_stir, draw_t2w
-from pipelines.training.bank import MATRIX, SLICES, target_map
+from pipelines.phantoms.anatomy import virtual_patient
+from pipelines.phantoms.patient import SpinePatient
+from pipelines.phantoms.sequences import Sequence, draw_stir, draw_t2w, null_ti_ms
+from pipelines.phantoms.tissues import FatCompartment
+from pipelines.training.bank import SLICES, target_map
 from pipelines.training.recipe import IntensityScales
 
 
@@ -41,6 +43,28 @@ def visit(seed: int, scales: IntensityScales, slices: int = SLICES, lesion_rate:
     patient = virtual_patient(seed, lesion_rate)
     prescription, scanner = draw_prescription(rng, slices), draw_scanner(rng)
     return scan(patient, prescription, scanner, (draw_t2w(rng), draw_stir(rng, patient.fat.t1_ms)), scales)
+
+
+def shifted_visit(seed: int, scales: IntensityScales) -> Visit:
+    """The same seeds where training never was: 3 T, another coil, more noise, lesions five times as often.
+
+    At 3 T, T1 is 1.2 times and T2 0.95 times that at 1.5 T (de Bazelaire et al. 2004); TI follows the fat.
+    """
+    rng = np.random.default_rng([seed, 17])
+    patient = virtual_patient(seed, lesion_rate=5.0)
+    rows = tuple(replace(row, t1_ms=1.2 * row.t1_ms, t2_ms=0.95 * row.t2_ms) for row in patient.compartments)
+    fat = FatCompartment(1.2 * patient.fat.t1_ms, 0.95 * patient.fat.t2_ms)
+    patient = replace(patient, compartments=rows, fat=fat)
+    scanner = replace(
+        draw_scanner(rng),
+        snr=float(rng.uniform(9, 14)),
+        coil_mm=float(rng.uniform(35, 48)),
+        coil_strength=1.0,
+        shading=(float(rng.normal(0.3, 0.1)), float(rng.normal(0, 0.2)), float(rng.normal(0, 0.15))),
+    )
+    t2w, stir = draw_t2w(rng), draw_stir(rng, patient.fat.t1_ms)
+    stir = replace(stir, ti_ms=null_ti_ms(patient.fat.t1_ms, stir.tr_ms))
+    return scan(patient, draw_prescription(rng, SLICES), scanner, (t2w, stir), scales)
 
 
 def scan(
@@ -67,6 +91,3 @@ def scan(
         real_b=target_map(scales).to_unit(stir * np.float32(scales.csf_intensity)),
         tissues=np.stack(tissues),
     )
-
-
-__all__ = ["MATRIX", "Visit", "scan", "visit"]

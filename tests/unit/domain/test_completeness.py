@@ -143,8 +143,7 @@ def test_a_declared_count_that_is_not_reached_waits_although_all_else_agrees() -
 
 def test_a_declared_count_settles_holes_in_the_numbering() -> None:
     odd_numbers = [
-        replace(one, instance_number=2 * index + 1, images_in_acquisition=20)
-        for index, one in enumerate(stack(20))
+        replace(one, instance_number=2 * index + 1, images_in_acquisition=20) for index, one in enumerate(stack(20))
     ]
     assert closes(series(odd_numbers, released(odd_numbers[-1].received_s)))[0] == pytest.approx(1)
 
@@ -216,9 +215,7 @@ def test_a_scanner_that_never_releases_waits_for_the_fallback() -> None:
     evidence = series(instances, still_open())
     waiting = judge(evidence, instances[-1].received_s + 10, POLICY)
     assert isinstance(waiting, Open)
-    assert waiting.waiting_for == (
-        "1 of 1 associations still open; closes 60 s after the last instance at the latest"
-    )
+    assert waiting.waiting_for == ("1 of 1 associations still open; closes 60 s after the last instance at the latest")
     after_s, verdict = closes(evidence)
     assert after_s == pytest.approx(60)
     assert verdict.signals[0] is Signal.FALLBACK
@@ -242,9 +239,7 @@ def test_two_senders_are_both_awaited() -> None:
 
 @pytest.mark.parametrize(("missing", "shown"), [((7,), "7 is"), ((7, 8, 9, 13), "7 to 9, 13 is")])
 def test_missing_instances_are_named(missing: tuple[int, ...], shown: str) -> None:
-    instances = [
-        replace(one, slice_position_mm=None) for one in stack(20) if one.instance_number not in missing
-    ]
+    instances = [replace(one, slice_position_mm=None) for one in stack(20) if one.instance_number not in missing]
     verdict = judge(series(instances, released(1001.0)), 1010.0, POLICY)
     assert isinstance(verdict, Open)
     assert verdict.waiting_for.startswith(f"Instance Number {shown} missing between 1 and 20; closes")
@@ -320,9 +315,7 @@ def test_a_localizer_of_one_slice_per_plane_has_only_its_numbers() -> None:
 
 
 def test_cosines_that_differ_by_rounding_are_one_stack() -> None:
-    instances = [
-        replace(one, orientation=(1e-4 * (index % 2), *SAGITTAL[1:])) for index, one in enumerate(stack(20))
-    ]
+    instances = [replace(one, orientation=(1e-4 * (index % 2), *SAGITTAL[1:])) for index, one in enumerate(stack(20))]
     assert closes(series(instances, released(instances[-1].received_s)))[0] == pytest.approx(1)
 
 
@@ -333,9 +326,7 @@ def test_a_rotating_view_has_only_its_numbers() -> None:
 
 
 def test_positions_rounded_to_a_tenth_are_still_equally_spaced() -> None:
-    instances = [
-        replace(one, slice_position_mm=round(index * 0.625, 1)) for index, one in enumerate(stack(40))
-    ]
+    instances = [replace(one, slice_position_mm=round(index * 0.625, 1)) for index, one in enumerate(stack(40))]
     assert closes(series(instances, released(instances[-1].received_s)))[0] == pytest.approx(1)
 
 

@@ -66,9 +66,7 @@ policies = st.lists(st.floats(0.1, 120), min_size=3, max_size=3).map(
 
 
 @given(evidences, policies)
-def test_never_before_the_quiet_period_and_always_at_the_fallback(
-    evidence: SeriesEvidence, policy: Policy
-) -> None:
+def test_never_before_the_quiet_period_and_always_at_the_fallback(evidence: SeriesEvidence, policy: Policy) -> None:
     last_s = evidence.last_received_s
     just_before_s = math.nextafter(last_s + policy.quiet_full_s, 0)
     assert isinstance(judge(evidence, just_before_s, policy), Open)

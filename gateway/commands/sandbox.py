@@ -1,0 +1,153 @@
+"""A whole gateway in a folder of its own, on free ports, with a small PACS: for the demonstration, benches and tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import tomlkit
+
+from gateway.errors import Unavailable
+from gateway.network.receiver import AssociationEnd, AssociationInfo, StoreAnswer, StoreRequest
+from gateway.network.scp import ScpConfig, StorageScp, part10_prefix
+from gateway.network.scu import DestinationAddress, OutgoingInstance, SendReport, send
+from gateway.services.notify import ReadyChannel
+from gateway.settings import Settings, read_settings
+from gateway.store import reports
+from gateway.store.database import Database
+
+_START_WITHIN_S = 120.0
+_STOP_WITHIN_S = 100.0
+_LOOK_EVERY_S = 0.05
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(slots=True)
+class SmallPacs:
+    """A storage SCP that keeps what it accepts in a folder, one folder a series. Nothing else: it is no archive."""
+
+    folder: Path
+    port: int = 0
+    received: list[tuple[float, Path]] = field(default_factory=list)
+    _scp: StorageScp | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __enter__(self) -> Self:
+        config = ScpConfig(ae_title="PACS", port=self.port)
+        self._scp = StorageScp(config, self)
+        self._scp.start()
+        self.port = self._scp.port
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._scp:
+            self._scp.stop(1.0)
+
+    def association_opened(self, info: AssociationInfo) -> None:
+        """Nothing to do."""
+
+    def association_ended(self, info: AssociationInfo, how: AssociationEnd) -> None:
+        """Nothing to do."""
+
+    def store(self, request: StoreRequest) -> StoreAnswer:
+        """Keep one instance, named by its UID, which the SCP checked to be digits and dots."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / f"{request.sop_instance_uid}.dcm"
+        prefix = part10_prefix(
+            request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax_uid,
+            request.association.calling_ae_title,
+        )  # fmt: skip
+        file.write_bytes(prefix + request.encoded)
+        with self._lock:
+            self.received.append((time.time(), file))
+        return StoreAnswer(0x0000)
+
+
+class Sandbox:
+    """`athanor up` as a child process, with its settings, state and log in `folder`."""
+
+    def __init__(self, folder: Path, overrides: Mapping[str, Any], rules: Path | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder.resolve()
+        self.settings_file = self.folder / "settings.toml"
+        self.log_file = self.folder / "gateway.log"
+        self.port = free_port()
+        values: dict[str, Any] = {
+            "log_format": "json",
+            "node": {"state_dir": "state"},
+            "listener": {"port": self.port},
+            "spool": {"reserve_bytes": 0},
+        }
+        if rules:
+            values["rules"] = {"seed": str(rules.resolve())}
+        for section, table in overrides.items():
+            values[section] = {**values.get(section, {}), **table}
+        self.settings_file.write_text(tomlkit.dumps(values))
+        self.settings: Settings = read_settings(self.settings_file)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the gateway and return when every process of it is ready."""
+        with ReadyChannel() as channel, self.log_file.open("ab") as log:
+            environment = {**os.environ, "ATHANOR_SETTINGS": str(self.settings_file), "NOTIFY_SOCKET": channel.address}
+            self.process = subprocess.Popen([sys.executable, "-m", "gateway", "up"], env=environment, stderr=log)
+            until = time.monotonic() + _START_WITHIN_S
+            while not channel.wait(0.5):
+                if self.process.poll() is not None or time.monotonic() > until:
+                    self.stop()
+                    raise Unavailable(f"the gateway did not start; {self.log_file} says why")
+
+    def stop(self) -> int:
+        """SIGTERM, wait for the drain; the exit code."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(_STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def send(self, paths: Sequence[Path], calling_ae_title: str = "SCANNER", on_answer: Any = None) -> SendReport:
+        """Send files to this gateway over one association, as a modality would."""
+        address = DestinationAddress(self.settings.node.ae_title, "127.0.0.1", self.port, calling_ae_title)
+        instances = [OutgoingInstance.read(path) for path in paths]
+        return send(address, instances, on_answer or (lambda *_: None))
+
+    def database(self) -> Database:
+        """The gateway's database."""
+        return Database(self.settings.database_url)
+
+    def wait_until_finished(self, database: Database, series_uid: str, timeout_s: float, *, revision: int = 1) -> int:
+        """Return the id of the series when it has reached its visible end. Raises Unavailable after `timeout_s`."""
+        until = time.monotonic() + timeout_s
+        while time.monotonic() < until:
+            with database.read() as connection:
+                series_id = reports.find_series(connection, series_uid)
+                if series_id is not None and reports.is_finished(connection, series_id, revision):
+                    return series_id
+            time.sleep(_LOOK_EVERY_S)
+        raise Unavailable(f"series {series_uid} has not ended within {timeout_s:g} s; see {self.log_file}")

@@ -1,0 +1,85 @@
+"""Who makes a result and how: the settings and the manifest turned into what the writer of derived series takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import version
+from typing import Any
+
+from gateway.dicom.encoding import Encoding
+from gateway.dicom.marks import Equipment, Marks
+from gateway.dicom.volume import SourceSeries
+from gateway.errors import UnsuitableSeries
+from gateway.settings import Destination, Settings
+from pipelines.spec import PipelineSpec
+
+
+def require_fit(spec: PipelineSpec, source: SourceSeries) -> None:
+    """Raise UnsuitableSeries with every point in which a series does not fit the input contract of `spec`."""
+    if not spec.enabled:
+        raise UnsuitableSeries(
+            "pipeline", f"{spec.id}, which is disabled", "an enabled one", "enable it in its manifest"
+        )
+    violations = spec.inputs[0].check(source.facts)
+    if not violations:
+        return
+    advice = "; ".join(dict.fromkeys(violation.advice for violation in violations if violation.advice))
+    if len(violations) == 1:
+        raise UnsuitableSeries(violations[0].check, violations[0].found, violations[0].expected, advice)
+    raise UnsuitableSeries(
+        f"{len(violations)} points of the input contract of {spec.id}",
+        ", ".join(f"{violation.check} {violation.found}" for violation in violations),
+        ", ".join(f"{violation.check} {violation.expected}" for violation in violations),
+        advice,
+    )
+
+
+def marks_of(spec: PipelineSpec) -> Marks:
+    """The marks of everything that `spec` makes."""
+    return Marks(
+        pipeline_id=spec.id,
+        pipeline_version=spec.version,
+        method=spec.method,
+        contrast=spec.output.contrast,
+        marker=spec.output.marker,
+        weights_sha256=spec.generator.sha256,
+        modality=spec.output.modality,
+        value_range=spec.output.range,
+    )
+
+
+def equipment_of(settings: Settings) -> Equipment:
+    """This gateway, as derived instances name it."""
+    node = settings.node
+    return Equipment(
+        manufacturer=node.manufacturer,
+        model_name=node.model_name,
+        software_version=version("athanor"),
+        station_name=node.station_name,
+        serial_number=node.serial_number,
+        institution_name=node.institution_name,
+    )
+
+
+def encoding_of(destination: Destination, settings: Settings) -> Encoding:
+    """How a destination wants its results."""
+    return Encoding(
+        iod=destination.iod,
+        transfer_syntax_uid=destination.transfer_syntax,
+        modality=destination.modality,
+        label=destination.label,
+        series_prefix=settings.node.series_prefix,
+        content_qualification=settings.node.content_qualification,
+    )
+
+
+def digest_of(options: Mapping[str, Any]) -> str:
+    """One word for a rule's options, for the UIDs of what they made."""
+    return sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
+
+
+def series_number_of(source: SourceSeries) -> int:
+    """Series Number of the source, 0 when it has none."""
+    return int(source.frames[0].ds.get("SeriesNumber") or 0)

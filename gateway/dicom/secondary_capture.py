@@ -1,0 +1,287 @@
+"""Derived series: the one place where synthetic objects are made, and it cannot make one without its marks.
+
+A result becomes one Secondary Capture Image per source slice, with the slice's plane and frame of reference
+(PS3.3 A.8.1, Image Plane and Frame of Reference since 2025), or for destinations that ask for it an MR or CT Image
+that is DERIVED and carries the same marks.
+
+Its UIDs are a function of everything that it was made from: study, source instances, model and weights, equipment,
+encoding, options, series number and revision. Only `created` and the voxels are not part of the name: who makes the
+same series again with other voxels raises the revision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID, CTImageStorage, MRImageStorage, SecondaryCaptureImageStorage
+
+from gateway.dicom.derived_attributes import (
+    FRAME,
+    PATIENT_AND_STUDY,
+    SERIES,
+    contributing_equipment,
+    local_time,
+    patient_orientation,
+    series_description,
+    take_over,
+    visual_features,
+    writable,
+)
+from gateway.dicom.encoding import Encoding, StoredForm, StoredVoxels, decimal, describe_pixels, part10, stored_form
+from gateway.dicom.label import burn_label
+from gateway.dicom.marks import (
+    QUALIFICATIONS,
+    SOURCE_IMAGE_FOR_PROCESSING,
+    Equipment,
+    Marks,
+    code,
+    mark,
+    missing_mark,
+    synthesizing_equipment,
+)
+from gateway.dicom.volume_source import SourceFrame, SourceSeries
+from gateway.domain.uids import derived_uid
+from gateway.errors import DicomError, NotDicom
+from pipelines.volume import Volume
+
+__all__ = ["DerivedInstance", "Encoding", "Equipment", "Marks", "derive_series", "require_marks"]
+
+_NATIVE = {"MR": MRImageStorage, "CT": CTImageStorage}
+_SOFT_TISSUE_HU = (40.0, 400.0)  # window of a CT that brings none
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedInstance:
+    """One derived SOP Instance; `part10` is its file, `clipped_voxels` how many values did not fit."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    transfer_syntax_uid: str
+    instance_number: int
+    source_sop_instance_uid: str
+    clipped_voxels: int
+    part10: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Window Center and Width in the units of the result, one for the whole series so that nothing flickers."""
+
+    center: float
+    width: float
+
+
+def derive_series(
+    source: SourceSeries,
+    result: Volume,
+    marks: Marks,
+    encoding: Encoding,
+    equipment: Equipment,
+    *,
+    uid_root: str,
+    revision: int,
+    options_digest: str,
+    series_number: int,
+    created: datetime,
+) -> Iterator[DerivedInstance]:
+    """The derived instances of `result`, one for each slice of `source` and in their order.
+
+    Raises ValueError for a result on another grid or with voxels that are no numbers, UnsuitableSeries for a unit
+    that cannot be stored.
+    """
+    _require_same_grid(source, result)
+    first = source.frames[0].ds
+    created = local_time(created, first)
+    form = stored_form(result, source, marks.value_range)
+    stored = form.stored(result.voxels)
+    window = _window(stored, form, first)
+    labelled = encoding.label and burn_label(stored, form.shown_as(window.center + window.width / 2))
+
+    given = repr((marks, encoding, equipment, options_digest, revision, series_number))
+    slices = [f"{frame.sop_instance_uid} {frame.frame_number}" for frame in source.frames]
+    series = _common(source, marks, encoding, form, window)
+    _describe_equipment(series, first, marks, equipment, uid_root, created)
+    series.SeriesInstanceUID = UID(
+        derived_uid(uid_root, "series", first.StudyInstanceUID, first.SeriesInstanceUID, given, *slices)
+    )
+    series.SeriesNumber = series_number
+    series.BurnedInAnnotation = "YES" if labelled or first.get("BurnedInAnnotation") == "YES" else "NO"
+    _date(series, created)
+    for index, (frame, instance_number) in enumerate(zip(source.frames, _instance_numbers(source), strict=True)):
+        ds = Dataset()
+        ds.update(series)
+        ds.SOPInstanceUID = UID(derived_uid(uid_root, "instance", series.SeriesInstanceUID, slices[index]))
+        ds.InstanceNumber = instance_number
+        _describe_frame(ds, frame)
+        missing = missing_mark(ds)
+        assert missing is None, f"a derived instance was made without {missing}"
+        yield DerivedInstance(
+            sop_class_uid=ds.SOPClassUID,
+            sop_instance_uid=ds.SOPInstanceUID,
+            series_instance_uid=ds.SeriesInstanceUID,
+            transfer_syntax_uid=encoding.transfer_syntax_uid,
+            instance_number=instance_number,
+            source_sop_instance_uid=frame.sop_instance_uid,
+            clipped_voxels=form.clipped(result.voxels[index]),
+            part10=part10(ds, stored[index], encoding.transfer_syntax_uid),
+        )
+
+
+def require_marks(path: Path) -> None:
+    """Return when the Part 10 file at `path` carries every obligatory mark.
+
+    Raises DicomError naming the first that is missing, NotDicom when the file cannot be read.
+    """
+    try:
+        ds = pydicom.dcmread(path, stop_before_pixels=True)
+        missing = missing_mark(ds)
+    except (InvalidDicomError, EOFError, ValueError, RecursionError) as error:
+        found = type(error).__name__
+        raise NotDicom(f"{path.name}: found {found} while reading, expected a DICOM file; it is damaged") from None
+    if missing:
+        raise DicomError(
+            f"{path.name}: found no valid {missing}, expected every mark of a derived instance; "
+            "it must not leave this node: run the job again"
+        )
+
+
+def _require_same_grid(source: SourceSeries, result: Volume) -> None:
+    if result.shape != source.volume.shape:
+        raise ValueError(f"result: found shape {result.shape}, expected the source's {source.volume.shape}")
+    if not np.isfinite(result.voxels).all():
+        raise ValueError("result: found voxels that are not finite, expected numbers; the generator is broken")
+
+
+def _common(source: SourceSeries, marks: Marks, encoding: Encoding, form: StoredForm, window: _Window) -> Dataset:
+    """What all instances of the derived series have in common, but for equipment, identity and dates."""
+    first = source.frames[0].ds
+    ds = Dataset()
+    take_over(first, ds, PATIENT_AND_STUDY + SERIES)
+    native = _NATIVE.get(marks.modality) if encoding.iod == "source" else None
+    ds.SOPClassUID = native or SecondaryCaptureImageStorage
+    ds.Modality = marks.modality if encoding.modality == "source" else "OT"
+    mark(ds, marks, _qualification(encoding, source), secondary_capture=native is None)
+    if native:
+        _describe_acquisition(ds, first)
+    ds.SeriesDescription = series_description(encoding.series_prefix, marks.marker, first)
+    if features := visual_features(first):
+        ds.RecognizableVisualFeatures = features
+    if "FrameOfReferenceUID" in ds and "PositionReferenceIndicator" not in ds:
+        ds.PositionReferenceIndicator = ""
+    _, rows, columns = source.volume.shape
+    describe_pixels(ds, form, rows, columns)
+    ds.WindowCenter, ds.WindowWidth = decimal(window.center), decimal(window.width)
+    ds.LossyImageCompression = "01" if source.stored.lossy else "00"
+    if source.stored.lossy and source.stored.lossy_ratios:
+        ds.LossyImageCompressionRatio = [decimal(ratio) for ratio in source.stored.lossy_ratios]
+    if source.stored.lossy and source.stored.lossy_methods:
+        ds.LossyImageCompressionMethod = list(source.stored.lossy_methods)
+    return ds
+
+
+def _qualification(encoding: Encoding, source: SourceSeries) -> str:
+    """The most doubtful of what the deployment and the sources say (PS3.3 C.8.13.2.1.1)."""
+    stated = {str(frame.ds.get("ContentQualification", "PRODUCT")) for frame in source.frames}
+    return max({encoding.content_qualification} | stated & set(QUALIFICATIONS), key=QUALIFICATIONS.index)
+
+
+def _describe_acquisition(ds: Dataset, first: Dataset) -> None:
+    """What MR and CT Image Storage require to be there (PS3.3 C.8.3.1, C.8.2.1).
+
+    Only what must have a value is taken from the source. The rest is left empty: a synthesised image has no
+    echo time and no tube voltage.
+    """
+    if ds.SOPClassUID == CTImageStorage:
+        ds.KVP = None
+        ds.AcquisitionNumber = None
+        return
+    ds.ScanningSequence = first.get("ScanningSequence") or "RM"
+    ds.SequenceVariant = first.get("SequenceVariant") or "NONE"
+    for keyword in ("ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "EchoTrainLength"):
+        setattr(ds, keyword, None)
+
+
+def _describe_equipment(
+    ds: Dataset, first: Dataset, marks: Marks, equipment: Equipment, uid_root: str, created: datetime
+) -> None:
+    """General Equipment and SC Equipment, which name this gateway, and all equipment that contributed."""
+    ds.Manufacturer = writable(equipment.manufacturer, ds)
+    ds.ManufacturerModelName = writable(equipment.model_name, ds)
+    ds.SoftwareVersions = [equipment.software_version, f"{marks.pipeline_id} {marks.pipeline_version}"]
+    ds.InstanceCreatorUID = UID(equipment.device_uid(uid_root))
+    optional = {
+        "StationName": equipment.station_name,
+        "DeviceSerialNumber": equipment.serial_number,
+        "InstitutionName": equipment.institution_name,
+    }
+    for keyword, text in optional.items():
+        if text:
+            setattr(ds, keyword, writable(text, ds))
+    if ds.SOPClassUID == SecondaryCaptureImageStorage:
+        ds.SecondaryCaptureDeviceID = writable(equipment.station_name or equipment.model_name, ds)
+        ds.SecondaryCaptureDeviceManufacturer = ds.Manufacturer
+        ds.SecondaryCaptureDeviceManufacturerModelName = ds.ManufacturerModelName
+        ds.SecondaryCaptureDeviceSoftwareVersions = list(ds.SoftwareVersions)
+    ds.ContributingEquipmentSequence = [*contributing_equipment(first), synthesizing_equipment(ds, marks, created)]
+
+
+def _date(ds: Dataset, created: datetime) -> None:
+    day, time = f"{created:%Y%m%d}", f"{created:%H%M%S}"
+    ds.SeriesDate = ds.ContentDate = ds.InstanceCreationDate = day
+    ds.SeriesTime = ds.ContentTime = ds.InstanceCreationTime = time
+    if ds.SOPClassUID == SecondaryCaptureImageStorage:
+        ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = day, time
+
+
+def _describe_frame(ds: Dataset, frame: SourceFrame) -> None:
+    """Where the slice lies and which image it was made from."""
+    take_over(frame.ds, ds, FRAME)
+    if "ImageOrientationPatient" in ds:
+        ds.PatientOrientation = patient_orientation(ds.ImageOrientationPatient)
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = frame.sop_class_uid
+    reference.ReferencedSOPInstanceUID = frame.sop_instance_uid
+    if frame.frame_number is not None:
+        reference.ReferencedFrameNumber = frame.frame_number
+    image = deepcopy(reference)
+    image.SpatialLocationsPreserved = "YES"
+    image.PurposeOfReferenceCodeSequence = [
+        code(SOURCE_IMAGE_FOR_PROCESSING, "DCM", "Source image for image processing operation")
+    ]
+    ds.SourceImageSequence = [image]
+    series = Dataset()
+    series.SeriesInstanceUID = frame.ds.SeriesInstanceUID
+    series.ReferencedInstanceSequence = [reference]
+    ds.ReferencedSeriesSequence = [series]
+
+
+def _instance_numbers(source: SourceSeries) -> list[int]:
+    """The source's Instance Numbers where they tell the slices apart, otherwise 1, 2, 3 ..."""
+    numbers = [frame.instance_number for frame in source.frames]
+    if any(frame.frame_number is not None for frame in source.frames) or len(set(numbers)) < len(numbers):
+        return list(range(1, len(numbers) + 1))
+    return numbers
+
+
+def _window(stored: StoredVoxels, form: StoredForm, first: Dataset) -> _Window:
+    """The source's window where values keep their meaning (HU), otherwise one over the result's signal."""
+    if form.rescale_type:
+        try:
+            center, width = (
+                float(first[keyword][0] if first[keyword].VM > 1 else first[keyword].value)
+                for keyword in ("WindowCenter", "WindowWidth")
+            )
+        except (KeyError, ValueError, TypeError):
+            return _Window(*_SOFT_TISSUE_HU)
+        return _Window(center, width)
+    darkest, brightest = np.percentile(stored, [1, 99.5])
+    return _Window(round((darkest + brightest) / 2), max(2, round(brightest - darkest)))

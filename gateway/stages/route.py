@@ -1,0 +1,109 @@
+"""Route: guard a complete series against our own results, ask the rules, and make the jobs of those that win."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway import logs
+from gateway.dicom.header import Attributes, read_attributes
+from gateway.dicom.loop_guard import OwnIdentity, find_marks
+from gateway.domain.conditions import AssociationFacts
+from gateway.domain.rules import HIGHEST_PRIORITY, Selection, select
+from gateway.domain.states import SeriesState
+from gateway.errors import Unavailable
+from gateway.store import jobs, outbox, rulebook
+from gateway.store.database import Database
+from gateway.store.jobs import NewJob, SeriesToRoute
+from gateway.store.spool import Spool
+
+log = logs.get("route")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Routes complete series. `own` is how the loop guard recognises this node."""
+
+    database: Database
+    spool: Spool
+    own: OwnIdentity
+    max_attempts: int
+
+    def __call__(self, subject: str) -> None:
+        """Route the series and revision of `subject` (``id:revision``); nothing when that was done or overtaken."""
+        series_id, _, revision = subject.partition(":")
+        with self.database.write() as connection:
+            to_route = jobs.series_to_route(connection, int(series_id), int(revision))
+            if to_route is None:
+                outbox.claimed(connection, outbox.ROUTE, subject)
+        if to_route is None:
+            return
+        with logs.bind(series=to_route.id):
+            try:
+                self._route(to_route)
+            except Unavailable:
+                raise
+            except Exception as error:  # the edge of a series: whatever it was is kept and shown
+                log.exception("routing failed")
+                self._end(to_route, SeriesState.FAILED, reason=f"{type(error).__name__}: {error}")
+
+    def _route(self, to_route: SeriesToRoute) -> None:
+        headers = [read_attributes(self.spool.path(path)) for path in to_route.paths]
+        attributes = headers[0]
+        reason = self._marks(to_route, headers)
+        if reason is not None:
+            self._end(to_route, SeriesState.BLOCKED, reason=reason, attributes=attributes)
+            return
+        with self.database.read() as connection:
+            versions = rulebook.active(connection)
+        sender = AssociationFacts(to_route.calling_ae_title, to_route.called_ae_title, to_route.address)
+        selection = select([version.rule for version in versions], attributes.lookup, sender)
+        by_name = {version.rule.name: version for version in versions}
+        new = [
+            NewJob(
+                rule_version_id=by_name[won.rule.name].id,
+                pipeline_id=won.rule.pipeline,
+                options=won.rule.options,
+                destinations=won.rule.destinations,
+                # the outbox and Redis begin with the lowest number
+                priority=HIGHEST_PRIORITY - won.rule.priority,
+            )
+            for won in selection.winners
+        ]
+        state = SeriesState.ROUTED if new else SeriesState.UNMATCHED
+        reason = None if new else f"none of {len(versions)} rules matches"
+        self._end(to_route, state, reason=reason, attributes=attributes, selection=selection, new=new)
+
+    def _marks(self, to_route: SeriesToRoute, headers: Sequence[Attributes]) -> str | None:
+        """Why the series must not be processed; one marked instance blocks the whole series."""
+        with self.database.read() as connection:
+            for header in headers:
+                reason = find_marks(header, self.own, lambda uid: jobs.is_derived(connection, uid))
+                if reason is not None:
+                    return reason
+        return None
+
+    def _end(
+        self,
+        to_route: SeriesToRoute,
+        state: SeriesState,
+        *,
+        reason: str | None = None,
+        attributes: Attributes | None = None,
+        selection: Selection | None = None,
+        new: Sequence[NewJob] = (),
+    ) -> None:
+        table: Any = selection.to_table() if selection else None
+        with self.database.write() as connection:
+            jobs.end_routing(
+                connection,
+                to_route,
+                state,
+                reason=reason,
+                selection=table,
+                attributes=attributes.to_json() if attributes else None,
+                jobs=new,
+                max_attempts=self.max_attempts,
+            )
+        log.info("routed", state=state.value, reason=reason, jobs=len(new))

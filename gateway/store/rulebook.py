@@ -1,0 +1,112 @@
+"""The rulebook: every version of every rule, and which of them are active, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from gateway import logs
+from gateway.domain.rule_tables import digest, rule_from_table, rule_to_table
+from gateway.domain.rules import Rule
+from gateway.errors import ConfigurationError
+from gateway.settings import Settings
+from gateway.store.database import Database, now
+from gateway.store.rules_file import read_rules
+from gateway.store.tables import rule_version
+
+log = logs.get("rules")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a rule, as a job refers to it."""
+
+    id: int
+    version: int
+    rule: Rule
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What applying a list of rules did to one of them: added, changed, removed or unchanged."""
+
+    name: str
+    what: str
+    version: int
+
+
+def active(connection: Connection) -> list[Version]:
+    """The rules in force, in their order."""
+    rows = connection.execute(sa.select(rule_version).where(rule_version.c.active).order_by(rule_version.c.position))
+    return [Version(row.id, row.version, rule_from_table(row.definition, f"rule {row.name}")) for row in rows]
+
+
+def apply(connection: Connection, rules: Sequence[Rule], *, author: str, reason: str) -> list[Change]:
+    """Make `rules` the active list. A rule that changed gets a new version; one that is missing is retired, not lost."""
+    in_force = {version.rule.name: version for version in active(connection)}
+    connection.execute(sa.update(rule_version).where(rule_version.c.active).values(active=False))
+    changes = []
+    for position, rule in enumerate(rules):
+        known = in_force.pop(rule.name, None)
+        if known is not None and digest(known.rule) == digest(rule):
+            connection.execute(
+                sa.update(rule_version).where(rule_version.c.id == known.id).values(active=True, position=position)
+            )
+            changes.append(Change(rule.name, "unchanged", known.version))
+        else:
+            version = _insert(connection, rule, position, author, reason)
+            changes.append(Change(rule.name, "added" if version == 1 else "changed", version))
+    changes += [Change(name, "removed", version.version) for name, version in in_force.items()]
+    return changes
+
+
+def _insert(connection: Connection, rule: Rule, position: int, author: str, reason: str) -> int:
+    latest = connection.execute(
+        sa.select(sa.func.max(rule_version.c.version)).where(rule_version.c.name == rule.name)
+    ).scalar_one()
+    version = (latest or 0) + 1
+    connection.execute(
+        sa.insert(rule_version).values(
+            name=rule.name,
+            version=version,
+            position=position,
+            active=True,
+            definition=rule_to_table(rule),
+            digest=digest(rule),
+            author=author,
+            reason=reason,
+            created_at=now(),
+        )
+    )
+    return version
+
+
+def enable(connection: Connection, name: str, *, enabled: bool, author: str) -> bool:
+    """Switch one active rule on or off, as a new version. False when there is none of that name."""
+    rules = [version.rule for version in active(connection)]
+    if name not in {rule.name for rule in rules}:
+        return False
+    switched = [replace(rule, enabled=enabled) if rule.name == name else rule for rule in rules]
+    apply(connection, switched, author=author, reason="enabled" if enabled else "disabled")
+    return True
+
+
+def seed_rules(database: Database, settings: Settings) -> None:
+    """Read the rules that the settings name into a database that has none yet."""
+    seed = settings.rules.seed
+    if seed is None:
+        return
+    with database.read() as connection:
+        if connection.execute(sa.select(sa.func.count()).select_from(rule_version)).scalar_one():
+            return
+    if not seed.exists():
+        raise ConfigurationError(
+            f"rules.seed: found no file {seed}; expected a TOML file of rules; name one, or leave the setting empty"
+        )
+    rules = read_rules(seed)
+    with database.write() as connection:
+        apply(connection, rules, author="seed", reason=f"seeded from {seed.name}")
+    log.info("rules seeded", rules=[rule.name for rule in rules])

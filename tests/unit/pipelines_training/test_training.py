@@ -1,0 +1,91 @@
+"""The trainer learns, stops at its deadline and goes on as if it had not; recipes say what they need."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.training.losses import discriminator_loss, generator_loss
+from pipelines.training.recipe import RECIPES, Recipe, read_recipe
+from pipelines.training.release import load_generator
+from pipelines.training.trainer import BEST, Pair, Trainer, translate
+
+Draw = Callable[[np.random.Generator], Pair]
+
+
+def test_losses_at_hand_numbers() -> None:
+    undecided = torch.zeros(1, 1, 3, 3)  # a logit of 0 is a probability of one half: ln 2 each
+    assert float(discriminator_loss(undecided, undecided)) == pytest.approx(np.log(2))
+    total, l1 = generator_loss(undecided, torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.3), 1.0, 100.0)
+    assert float(l1) == pytest.approx(0.3)
+    assert float(total) == pytest.approx(np.log(2) + 30, rel=1e-5)
+
+
+def test_fifty_steps_bring_the_loss_down(tiny_recipe: Recipe, draw: Draw, blocks: list[Pair], tmp_path: Path) -> None:
+    trainer = Trainer(tiny_recipe, draw, blocks)
+    trainer.train(tmp_path, minutes=5)
+    assert trainer.step == 60
+    assert trainer.log[-1].validation_l1 < 0.5 * trainer.log[0].validation_l1
+    assert (tmp_path / "log.csv").read_text(encoding="utf-8").count("\n") == 7
+    best = load_generator(tiny_recipe, tmp_path / BEST)
+    distance = np.mean([np.abs(translate(best, real_a) - real_b).mean() for real_a, real_b in blocks])
+    assert distance == pytest.approx(trainer.best_l1, rel=1e-4)
+
+
+def test_a_resumed_run_equals_one_without_a_break(
+    tiny_recipe: Recipe, draw: Draw, blocks: list[Pair], tmp_path: Path
+) -> None:
+    whole = Trainer(tiny_recipe, draw, blocks)
+    whole.train(tmp_path / "whole", minutes=5)
+    half = replace(tiny_recipe, schedule=replace(tiny_recipe.schedule, steps=37))
+    broken = Trainer(half, draw, blocks)
+    broken.train(tmp_path / "broken", minutes=5)
+    resumed = Trainer(tiny_recipe, draw, blocks)
+    resumed.resume(tmp_path / "broken")
+    assert resumed.step == 37
+    resumed.train(tmp_path / "broken", minutes=5)
+    for name, value in whole.generator.state_dict().items():
+        torch.testing.assert_close(value, resumed.generator.state_dict()[name], rtol=0, atol=0)
+    assert [line.validation_l1 for line in resumed.log] == [line.validation_l1 for line in whole.log]
+
+
+def test_a_deadline_leaves_a_state_to_resume(
+    tiny_recipe: Recipe, draw: Draw, blocks: list[Pair], tmp_path: Path
+) -> None:
+    trainer = Trainer(tiny_recipe, draw, blocks)
+    trainer.train(tmp_path, minutes=0)
+    assert trainer.step == 0
+    resumed = Trainer(tiny_recipe, draw, blocks)
+    resumed.resume(tmp_path)
+    assert resumed.step == 0
+
+
+def test_the_shipped_recipe_is_the_papers_but_for_what_the_card_names() -> None:
+    recipe = read_recipe(RECIPES / "t2-to-stir.toml")
+    assert (recipe.schedule.gan_weight, recipe.schedule.l1_weight) == (1.0, 100.0)
+    assert recipe.schedule.betas == (0.5, 0.999)
+    assert recipe.networks.layers == 3  # 70 x 70 patches
+    sets = recipe.phantoms
+    training = range(sets.train_first_seed, sets.train_first_seed + sets.train_patients)
+    validation = range(sets.validation_first_seed, sets.validation_first_seed + sets.validation_patients)
+    test = range(sets.test_first_seed, sets.test_first_seed + sets.test_patients)
+    assert not set(training) & set(validation)
+    assert not set(training) & set(test)
+    assert not set(validation) & set(test)
+    assert sets.test_patients >= 30
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"), [(("ngf = ", "nfg = "), "networks.nfg"), (('version = "', 'vision = "'), "version")]
+)
+def test_a_misspelt_key_is_named(change: tuple[str, str], complaint: str, tmp_path: Path) -> None:
+    text = (RECIPES / "t2-to-stir.toml").read_text(encoding="utf-8").replace(*change)
+    path = tmp_path / "broken.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="missing|unknown key") as caught:
+        read_recipe(path)
+    assert "broken.toml" in str(caught.value)
+    assert complaint in str(caught.value) or "ngf" in str(caught.value)

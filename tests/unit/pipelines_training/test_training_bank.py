@@ -1,0 +1,77 @@
+"""Training pairs from painted anatomy: registered, in range, drawn from seeds; then evaluation and release."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.phantoms.tissues import Tissue
+from pipelines.spec import read_manifest
+from pipelines.training.bank import Bank, build_bank
+from pipelines.training.recipe import Recipe
+from pipelines.training.release import release
+from pipelines.training.trainer import BEST, make_generator, save_generator
+from pipelines.training.visits import shifted_visit, visit
+
+WEIGHTS = Path(__file__).parents[3] / "weights" / "t2-to-stir"
+
+
+@pytest.fixture
+def bank(tiny_recipe: Recipe, tmp_path: Path) -> Bank:
+    return build_bank(tiny_recipe, tmp_path)
+
+
+def test_a_bank_is_painted_once(tiny_recipe: Recipe, bank: Bank, tmp_path: Path) -> None:
+    (path,) = tmp_path.glob("points-*.npy")
+    written = path.stat().st_mtime_ns
+    again = build_bank(tiny_recipe, tmp_path)
+    assert path.stat().st_mtime_ns == written
+    np.testing.assert_array_equal(again.points, bank.points)
+
+
+def test_pairs_follow_their_random_generator(tiny_recipe: Recipe, bank: Bank) -> None:
+    first = bank.pair(np.random.default_rng(5), 64, tiny_recipe.intensity)
+    again = bank.pair(np.random.default_rng(5), 64, tiny_recipe.intensity)
+    for one, other in zip(first, again, strict=True):
+        assert one.shape == (64, 64)
+        assert one.dtype == np.float32
+        assert np.abs(one).max() <= 1
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(first[0], bank.pair(np.random.default_rng(6), 64, tiny_recipe.intensity)[0])
+
+
+def test_a_visit_shows_a_stir_beside_its_t2w(tiny_recipe: Recipe) -> None:
+    one = visit(21, tiny_recipe.intensity, slices=3)
+    assert one.real_a.shape == one.real_b.shape == one.tissues.shape
+
+    def mean(image: np.ndarray, tissue: Tissue) -> float:
+        return float(image[one.tissues == tissue].mean())
+
+    assert mean(one.real_a, Tissue.SUBCUTANEOUS_FAT) > mean(one.real_a, Tissue.MUSCLE) + 0.2
+    assert mean(one.real_b, Tissue.SUBCUTANEOUS_FAT) < mean(one.real_b, Tissue.MUSCLE)
+    assert mean(one.real_b, Tissue.CSF) == pytest.approx(2 * 1000 / 1250 - 1, abs=0.35)
+
+
+def test_the_shifted_set_lies_outside_training(tiny_recipe: Recipe) -> None:
+    inside, outside = visit(21, tiny_recipe.intensity, slices=1), shifted_visit(21, tiny_recipe.intensity)
+    muscle = [one.patient.compartments[Tissue.MUSCLE].t1_ms for one in (inside, outside)]
+    assert muscle[1] == pytest.approx(1.2 * muscle[0])
+
+
+def test_a_release_states_what_it_holds(tiny_recipe: Recipe, tmp_path: Path) -> None:
+    run, weights = tmp_path / "run", tmp_path / "t2-to-stir"
+    run.mkdir()
+    weights.mkdir()
+    shutil.copy(WEIGHTS / "manifest.toml", weights)
+    save_generator(make_generator(tiny_recipe), run / BEST)
+    (run / "metrics.json").write_text(json.dumps({"pipeline": "t2-to-stir"}), encoding="utf-8")
+    release(tiny_recipe, run, weights)
+    spec = read_manifest(weights)
+    assert spec.version == tiny_recipe.version
+    assert spec.generator.sha256 == hashlib.sha256(spec.weights_path.read_bytes()).hexdigest()
+    assert spec.generator.parameters["ngf"] == tiny_recipe.networks.ngf
+    assert spec.output.range == (0.0, 1250.0)
+    assert json.loads((weights / "metrics.json").read_text(encoding="utf-8"))["pipeline"] == "t2-to-stir"
