@@ -23,7 +23,8 @@ from gateway.store.database import Database
 
 FAILED, USAGE, NOT_FOUND, UNHEALTHY = 1, 2, 3, 4
 
-out = Console(highlight=False, soft_wrap=True)
+# a table in a pipe or a log is not folded at 80 columns
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True, highlight=False)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]

@@ -1,4 +1,4 @@
-"""``athanor demo``: the main job, whole: a virtual patient's T2W series goes in, a marked synthetic series comes back."""
+"""``athanor demo``: the main job, whole: a T2W series goes in, a marked synthetic series comes back."""
 
 from __future__ import annotations
 

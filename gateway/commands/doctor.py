@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import typer
-from pipelines.catalog import Catalog
 
 from gateway.commands import console
 from gateway.commands.console import Json, out
@@ -24,6 +23,7 @@ from gateway.settings import Destination, Settings
 from gateway.stages.deliver import address_of
 from gateway.store import outbox
 from gateway.store.database import Database
+from pipelines.catalog import Catalog
 from pipelines.errors import PipelineError
 
 _CLOCK_DRIFT_S = 2.0

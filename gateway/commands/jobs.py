@@ -158,27 +158,30 @@ def _print_series(detail: dict[str, Any]) -> None:
 
 
 def print_timeline(events: list[timeline.Event]) -> None:
-    """Print a timeline with the time since its first event."""
+    """Print a timeline: when, how long after the event before it, and what."""
     table = Table(box=None, pad_edge=False)
-    for column, justify in (
-        ("time", "left"),
-        ("after", "right"),
-        ("stage", "left"),
-        ("what", "left"),
-        ("detail", "left"),
-    ):
-        table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type] # a literal in rich's types
+    table.add_column("time")
+    table.add_column("after", justify="right")
+    for column in ("stage", "what", "detail"):
+        table.add_column(column, overflow="fold")
+    before = events[0].at if events else 0.0
     for event in events:
-        detail = ", ".join(f"{key} {_plain(value)}" for key, value in event.detail.items() if value not in (None, ""))
-        table.add_row(console.local_time(event.at), f"{event.at - events[0].at:.3f} s", event.stage, event.what, detail)
+        table.add_row(
+            console.local_time(event.at), f"+{event.at - before:.3f} s", event.stage, event.what, _detail(event)
+        )
+        before = event.at
     out.print(table)
+
+
+def _detail(event: timeline.Event) -> str:
+    if "sentence" in event.detail:
+        return str(event.detail["sentence"])
+    return ", ".join(f"{key} {_plain(value)}" for key, value in event.detail.items() if value not in (None, ""))
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return " ".join(f"{key}={part}" for key, part in value.items())
-    if isinstance(value, list):
-        return "+".join(str(part) for part in value)
+        return " ".join(f"{key} {part} s" for key, part in value.items())
     return str(value)
 
 

@@ -145,10 +145,9 @@ def _attributes(path: Path) -> Attributes:
     for file in files:
         try:
             return read_attributes(file)
-        except NotDicom as error:
-            if path.is_file():
-                console.fail(str(error))
-    console.fail(f"found no DICOM file in {path}", console.NOT_FOUND)
+        except NotDicom:
+            continue
+    return console.fail(f"{path}: found no DICOM file; expected one, or a folder of one series", console.NOT_FOUND)
 
 
 def _print(selection: Selection) -> None:

@@ -14,8 +14,16 @@ from rich.progress import Progress
 from gateway.commands import console
 from gateway.commands.console import Json, err, out
 from gateway.dicom.header import read_attributes
-from gateway.dicom.loop_guard import OwnIdentity, find_marks
-from gateway.dicom.provenance import digest_of, encoding_of, equipment_of, marks_of, require_fit, series_number_of
+from gateway.dicom.loop_guard import find_marks
+from gateway.dicom.provenance import (
+    digest_of,
+    encoding_of,
+    equipment_of,
+    marks_of,
+    own_identity,
+    require_fit,
+    series_number_of,
+)
 from gateway.dicom.secondary_capture import DerivedInstance, derive_series
 from gateway.dicom.volume import read_series
 from gateway.errors import NotDicom, UnsuitableSeries
@@ -128,7 +136,7 @@ def synthesise(
     pipeline: Pipeline, paths: list[Path], settings: Settings, progress: Callable[[int, int], None]
 ) -> list[DerivedInstance]:
     """The derived instances of the one series in `paths`. Raises UnsuitableSeries and Unsuitable."""
-    own = OwnIdentity.of(equipment_of(settings), settings.node.uid_root)
+    own = own_identity(settings)
     for path in paths:
         reason = find_marks(read_attributes(path), own, lambda _: False)
         if reason is not None:

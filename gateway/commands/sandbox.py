@@ -1,4 +1,4 @@
-"""A whole gateway in a folder of its own, on free ports, with a small PACS: for the demonstration, benches and tests."""
+"""A whole gateway in a folder of its own, on free ports, with a small PACS: for the demo, benches and tests."""
 
 from __future__ import annotations
 
@@ -105,7 +105,9 @@ class Sandbox:
         """Start the gateway and return when every process of it is ready."""
         with ReadyChannel() as channel, self.log_file.open("ab") as log:
             environment = {**os.environ, "ATHANOR_SETTINGS": str(self.settings_file), "NOTIFY_SOCKET": channel.address}
-            self.process = subprocess.Popen([sys.executable, "-m", "gateway", "up"], env=environment, stderr=log)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway", "up"], env=environment, stdout=log, stderr=log
+            )
             until = time.monotonic() + _START_WITHIN_S
             while not channel.wait(0.5):
                 if self.process.poll() is not None or time.monotonic() > until:

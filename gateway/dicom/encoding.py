@@ -8,7 +8,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from openjpeg.utils import encode_array
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     UID,
     ExplicitVRLittleEndian,
@@ -32,6 +34,7 @@ TRANSFER_SYNTAXES = (
     JPEGLSLossless,
 )
 StoredVoxels = NDArray[np.int16] | NDArray[np.uint16]
+_OPENJPEG_GREY = 2
 _MR_HIGHEST = 4095  # 12 bits, which every display takes
 
 
@@ -152,11 +155,14 @@ def part10(ds: Dataset, pixels: StoredVoxels, transfer_syntax_uid: str) -> bytes
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
     ds.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     ds.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    if ds.file_meta.TransferSyntaxUID.is_compressed:
+    if transfer_syntax_uid == JPEG2000Lossless:
+        # called directly: pydicom's plugin for the same encoder wants one more package around it
+        codestream = encode_array(pixels, bits_stored=ds.BitsStored, photometric_interpretation=_OPENJPEG_GREY)
+        ds.add_new("PixelData", "OB", encapsulate([codestream]))
+    elif ds.file_meta.TransferSyntaxUID.is_compressed:
         ds.compress(UID(transfer_syntax_uid), pixels, generate_instance_uid=False)
     else:
-        ds.PixelData = pixels.tobytes()
-        ds["PixelData"].VR = "OW"
+        ds.add_new("PixelData", "OW", pixels.tobytes())
     file = BytesIO()
     ds.save_as(file, enforce_file_format=True)
     return file.getvalue()

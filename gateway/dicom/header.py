@@ -103,9 +103,7 @@ def read_instance_header(
     not the ones of the request (PS3.4 B.2.3, status 0xA900).
     """
     if refused := _REFUSED_SYNTAXES.get(transfer_syntax_uid):
-        raise NotDicom(
-            f"transfer syntax: found {refused}; expected another, propose Explicit VR Little Endian"
-        )
+        raise NotDicom(f"transfer syntax: found {refused}; expected another, propose Explicit VR Little Endian")
     values = _Values(find_elements(encoded, _WANTED, implicit=transfer_syntax_uid == ImplicitVRLittleEndian))
     position = values.numbers("ImagePositionPatient", 3)
     orientation = values.numbers("ImageOrientationPatient", 6)
@@ -283,12 +281,13 @@ def read_attributes(path: Path) -> Attributes:
     Raises NotDicom when it cannot be read.
     """
     try:
-        return Attributes(pydicom.dcmread(path, stop_before_pixels=True))
+        ds = pydicom.dcmread(path, stop_before_pixels=True)
     except (InvalidDicomError, EOFError, ValueError, RecursionError) as error:
         found = type(error).__name__
-        raise NotDicom(
-            f"{path.name}: found {found} while reading, expected a DICOM file; it is damaged"
-        ) from None
+        raise NotDicom(f"{path.name}: found {found} while reading, expected a DICOM file; it is damaged") from None
+    if "SOPInstanceUID" not in ds:
+        raise NotDicom(f"{path.name}: found no SOP Instance UID, expected a whole DICOM file; it is damaged")
+    return Attributes(ds)
 
 
 def resolve_attribute(text: str) -> str:
@@ -304,9 +303,7 @@ def resolve_attribute(text: str) -> str:
             + (f"; did you mean {' or '.join(near)}?" if near else "")
         )
     if dictionary_has_tag(tag) and dictionary_VR(tag) == "SQ":
-        raise ConfigurationError(
-            f"attribute: found the sequence {text}, expected one with values; name another"
-        )
+        raise ConfigurationError(f"attribute: found the sequence {text}, expected one with values; name another")
     return text
 
 

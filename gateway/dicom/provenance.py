@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from gateway.dicom.encoding import Encoding
+from gateway.dicom.loop_guard import OwnIdentity
 from gateway.dicom.marks import Equipment, Marks
 from gateway.dicom.volume import SourceSeries
 from gateway.errors import UnsuitableSeries
@@ -61,6 +62,12 @@ def equipment_of(settings: Settings) -> Equipment:
         serial_number=node.serial_number,
         institution_name=node.institution_name,
     )
+
+
+def own_identity(settings: Settings) -> OwnIdentity:
+    """How the loop guard recognises what this gateway made."""
+    node = settings.node
+    return OwnIdentity(node.uid_root, node.manufacturer, node.model_name, node.series_prefix)
 
 
 def encoding_of(destination: Destination, settings: Settings) -> Encoding:

@@ -1,6 +1,7 @@
 """States of a series, a job and a delivery, and the one table of the moves between them.
 
-The store turns `sources()` into the WHERE of every conditional update, so a move that is not in the table cannot be written.
+The store turns the sources of a state into the WHERE of every conditional update: a move that is not in the table
+cannot be written.
 """
 
 from __future__ import annotations

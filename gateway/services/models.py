@@ -6,13 +6,13 @@ import os
 import time
 
 import torch
-from pipelines.catalog import Catalog
-from pipelines.inference import Pipeline
 
 from gateway import logs
 from gateway.settings import Process
 from pipelines import inference
+from pipelines.catalog import Catalog
 from pipelines.errors import PipelineError
+from pipelines.inference import Pipeline
 from pipelines.spec import PipelineSpec
 
 log = logs.get("models")

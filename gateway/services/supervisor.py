@@ -196,7 +196,7 @@ def _die_with_parent() -> None:
 
 
 def count_devices(device: str) -> int:
-    """How many process workers: one for each GPU, else one. Asks the driver's files, because torch is not loaded here."""
+    """How many process workers: one for each GPU, else one. Asks the driver's files; torch is not loaded here."""
     if device not in {"auto", "cuda"}:
         return 1
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from celery import Celery, signals
-from pipelines.catalog import Catalog
 
 from gateway import logs
+from gateway.dicom.provenance import own_identity
 from gateway.errors import Unavailable
 from gateway.services.doorbell import PROCESS_QUEUE, TRANSFER_QUEUE, Doorbell, make_app
 from gateway.services.notify import notify
@@ -26,6 +26,7 @@ from gateway.stages.route import Route
 from gateway.store import deliveries, heartbeats, jobs, outbox
 from gateway.store.database import Database
 from gateway.store.spool import Spool
+from pipelines.catalog import Catalog
 
 _BEAT_EVERY_S = 5.0
 
@@ -69,7 +70,7 @@ def _take_back(database: Database, owner: str) -> None:
 def _add_transfer(
     app: Celery, settings: Settings, database: Database, spool: Spool, doorbell: Doorbell, owner: str
 ) -> None:
-    route = Route(database, spool, settings, Catalog.read(settings.models_dir))
+    route = Route(database, spool, own_identity(settings), settings.process.max_attempts)
 
     def run_route(subject: str) -> None:
         route(subject)

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pipelines.catalog import Catalog
-
 from gateway import logs
 from gateway.dicom.provenance import (
     digest_of,
@@ -34,6 +32,7 @@ from gateway.store import jobs
 from gateway.store.database import Database
 from gateway.store.jobs import Claim, DerivedFile
 from gateway.store.spool import Spool
+from pipelines.catalog import Catalog
 from pipelines.errors import PipelineError, Unsuitable
 from pipelines.spec import PipelineSpec
 
@@ -138,7 +137,9 @@ class Process:
         log.info("ended", state=state.value, seconds=progress.seconds)
 
     def _read(self, claimed: Claim) -> SourceSeries:
-        return read_series([self.spool.path(path) for path in claimed.paths])
+        return read_series(
+            [self.spool.path(path) for path in claimed.paths], limit_bytes=self.settings.process.max_series_bytes
+        )
 
     def _encode(
         self, claimed: Claim, spec: PipelineSpec, source: SourceSeries, result: Result, progress: _Progress

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 MAXIMUM_WIDTH = 8  # the widest level holds 8 x ngf channels, as in pix2pix
+FINE_WIDTH = 8  # channels at full resolution, where each costs the most
 
 
 class _Down(nn.Module):
@@ -68,21 +69,25 @@ class UNet(nn.Module):
             _Up(widths[level] * (1 if level == downs - 1 else 2), widths[level - 1])
             for level in reversed(range(1, downs))
         )
-        self.unfold = nn.Sequential(
-            nn.Conv2d(2 * ngf, ngf, kernel_size=3, padding=1), nn.LeakyReLU(0.2), nn.PixelShuffle(2)
+        self.narrow = nn.Sequential(nn.Conv2d(2 * ngf, FINE_WIDTH, kernel_size=3, padding=1), nn.LeakyReLU(0.2))
+        self.head = nn.Sequential(
+            nn.Conv2d(FINE_WIDTH + in_channels, FINE_WIDTH, kernel_size=3, padding=1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(FINE_WIDTH, out_channels, kernel_size=3, padding=1),
         )
-        self.head = nn.Conv2d(ngf // 4 + in_channels, out_channels, kernel_size=3, padding=1)
 
     def forward(self, real_a: Tensor) -> Tensor:
         height, width = real_a.shape[-2:]
         if height % self.multiple or width % self.multiple:
             raise ValueError(f"slice: found {height} x {width}, expected multiples of {self.multiple}")
-        skips = [self.stem(real_a)]  # (N, ngf, H/2, W/2)
+        signal = real_a + 1.0  # air becomes 0, which is also what the convolutions see beyond the edge
+        skips = [self.stem(signal)]  # (N, ngf, H/2, W/2)
         for down in self.down:
             skips.append(down(skips[-1]))  # (N, width, H/2^k, W/2^k)
         x = skips.pop()
         for up in self.up:
             x = torch.cat((up(x), skips.pop()), dim=1)  # (N, 2 width, 2H', 2W')
-        fine = self.unfold(x)  # (N, ngf/4, H, W)
-        fake_b: Tensor = self.head(torch.cat((fine, real_a), dim=1))  # (N, out_channels, H, W)
+        narrow = self.narrow(x)  # (N, 8, H/2, W/2)
+        fine = nn.functional.interpolate(narrow, scale_factor=2, mode="bilinear", align_corners=False)  # (N, 8, H, W)
+        fake_b: Tensor = self.head(torch.cat((fine, signal), dim=1))  # (N, out_channels, H, W)
         return torch.tanh(fake_b)

@@ -25,9 +25,11 @@ from pipelines.phantoms.tissues import (
     FAT_T2_MS,
     NUCLEUS_BY_GRADE,
     PROPERTIES,
+    ROOT_CSF_SHARE,
     FatCompartment,
     Properties,
     Tissue,
+    mix,
     vary,
 )
 
@@ -59,17 +61,23 @@ def virtual_patient(seed: int, lesion_rate: float = 1.0) -> SpinePatient:
     rows = _Compartments(rng)
     vertebrae = _vertebrae(rng, age_years, rows, lesion_rate)
     discs, vertebrae = _discs(rng, age_years, vertebrae, rows, lesion_rate)
+    blobs = _blobs(rng, age_years, vertebrae, lesion_rate)
+    body = _body(rng, age_years, vertebrae)
+    fat = FatCompartment(float(rng.uniform(*FAT_T1_MS)), float(rng.uniform(*FAT_T2_MS)))
+    fields = _fields(rng)
+    root, csf = rows.rows[Tissue.NERVE_ROOT], rows.rows[Tissue.CSF]
+    rows.rows[Tissue.NERVE_ROOT] = mix(root, csf, float(rng.uniform(*ROOT_CSF_SHARE)))
     return SpinePatient(
         seed=seed,
         age_years=age_years,
         vertebrae=vertebrae,
         discs=discs,
-        blobs=_blobs(rng, age_years, vertebrae, lesion_rate),
-        body=_body(rng, age_years, vertebrae),
-        fat=FatCompartment(float(rng.uniform(*FAT_T1_MS)), float(rng.uniform(*FAT_T2_MS))),
+        blobs=blobs,
+        body=body,
+        fat=fat,
         compartments=tuple(rows.rows),
         tissues=np.asarray(rows.tissues, dtype=np.uint8),
-        fields=_fields(rng),
+        fields=fields,
     )
 
 

@@ -105,6 +105,7 @@ NUCLEUS_BY_GRADE: dict[int, tuple[float, float, float]] = {
 }
 ANNULUS_T2_MS: dict[int, float] = {1: 55, 2: 50, 3: 45, 4: 38, 5: 36}  # anterior annulus, same series
 
+ROOT_CSF_SHARE = (0.0, 0.95)  # a root of the cauda equina is thinner than a pixel: how much fluid its pixels hold
 CONSTANTS_SPREAD = 0.06  # relative SD of T1, T2 and proton density between patients
 
 
@@ -119,4 +120,17 @@ def vary(properties: Properties, rng: np.random.Generator, spread: float = CONST
         float(np.clip(fat, 0.0, 0.99)),
         properties.texture,
         properties.source,
+    )
+
+
+def mix(one: Properties, other: Properties, share: float) -> Properties:
+    """`one` with a `share` of `other` in the same pixel: densities and relaxation rates in proportion."""
+    kept = 1.0 - share
+    return Properties(
+        1.0 / (kept / one.t1_ms + share / other.t1_ms),
+        1.0 / (kept / one.t2_ms + share / other.t2_ms),
+        kept * one.proton_density + share * other.proton_density,
+        kept * one.fat_fraction + share * other.fat_fraction,
+        kept * one.texture + share * other.texture,
+        one.source,
     )

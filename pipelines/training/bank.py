@@ -23,7 +23,16 @@ from pipelines.phantoms.acquisition import (
 from pipelines.phantoms.anatomy import virtual_patient
 from pipelines.phantoms.patient import FIELD_SIZE, SpinePatient
 from pipelines.phantoms.sequences import draw_stir, draw_t2w
-from pipelines.phantoms.tissues import FAT_T1_MS, FAT_T2_MS, FatCompartment, Tissue, vary
+from pipelines.phantoms.tissues import (
+    FAT_T1_MS,
+    FAT_T2_MS,
+    PROPERTIES,
+    ROOT_CSF_SHARE,
+    FatCompartment,
+    Tissue,
+    mix,
+    vary,
+)
 from pipelines.training.recipe import IntensityScales, Recipe
 
 MATRIX = 256
@@ -81,6 +90,9 @@ def another_day(patient: SpinePatient, rng: np.random.Generator) -> SpinePatient
             rows[index] = replace(
                 rows[index], fat_fraction=float(np.clip(rows[index].fat_fraction + more_fat, 0.1, 0.9))
             )
+    rows[Tissue.NERVE_ROOT] = mix(
+        vary(PROPERTIES[Tissue.NERVE_ROOT], rng), rows[Tissue.CSF], float(rng.uniform(*ROOT_CSF_SHARE))
+    )
     fat = FatCompartment(float(rng.uniform(*FAT_T1_MS)), float(rng.uniform(*FAT_T2_MS)))
     return replace(patient, compartments=tuple(rows), fat=fat)
 

@@ -1,0 +1,113 @@
+"""``athanor bench``: how fast the gateway is on this machine, measured and printed; nothing is asserted."""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydicom
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from gateway.commands import console
+from gateway.commands.console import Json, err, out
+from gateway.commands.phantom import write_phantom
+from gateway.commands.sandbox import Sandbox, SmallPacs
+from gateway.store import reports, timeline
+from gateway.store.database import Database
+
+app = typer.Typer(help="Benchmarks of this machine.", no_args_is_help=True)
+
+_WITHIN_S = 120.0
+
+
+@app.command("turnaround")
+def turnaround(
+    rounds: Annotated[int, typer.Option(help="series to send, one after another", min=1)] = 5,
+    slices: Annotated[int, typer.Option(help="slices of a series", min=3, max=60)] = 20,
+    matrix: Annotated[int, typer.Option(help="rows and columns", min=64, max=512)] = 256,
+    json: Json = False,
+) -> None:
+    """Time from the last C-STORE answer to the last result accepted by the PACS, stage by stage, worker warm.
+
+    `overhead_s` is what is neither the quiet period that the evidence asks for nor inference. Medians of the rounds.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="athanor-bench-"))
+    measured = []
+    try:
+        with Progress(console=err, transient=True) as progress, SmallPacs(folder / "pacs") as pacs:
+            bar = progress.add_task("starting the gateway", total=rounds + 1)
+            destinations = {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}}
+            rules = Path("rules.toml")
+            with Sandbox(
+                folder / "gateway", {"destinations": destinations}, rules if rules.exists() else None
+            ) as sandbox:
+                database = sandbox.database()
+                for number in range(rounds + 1):  # the first round is not counted
+                    progress.update(bar, description=f"round {number}", completed=number)
+                    paths = write_phantom(folder / f"patient-{number}", seed=number, slices=slices, matrix=matrix)
+                    measured.append(_round(sandbox, database, pacs, paths))
+                database.close()
+    finally:
+        shutil.rmtree(folder)
+    _report(measured[1:], slices, matrix, json)
+
+
+def _round(sandbox: Sandbox, database: Database, pacs: SmallPacs, paths: list[Path]) -> dict[str, float]:
+    """Send one series and take its times apart; seconds by stage."""
+    before = len(pacs.received)
+    sent = sandbox.send(paths)
+    answered_at = time.time()
+    if not sent.is_delivered:
+        console.fail(f"the gateway did not accept the series: {sent.failure}")
+    uid = str(pydicom.dcmread(paths[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
+    series_id = sandbox.wait_until_finished(database, uid, _WITHIN_S)
+    arrived = pacs.received[before:]
+    if len(arrived) != len(paths):
+        console.fail(f"the PACS received {len(arrived)} of {len(paths)} instances; see {sandbox.log_file}")
+    with database.read() as connection:
+        events = {(event.stage, event.what): event for event in timeline.of_series(connection, series_id)}
+        (job,) = reports.series_detail(connection, series_id)["jobs"]
+    complete = events["assemble", "complete"].at
+    made, started = events["route", "job made"].at, events["process", "started"].at
+    succeeded, last = events["process", "succeeded"].at, max(at for at, _ in arrived)
+    infer = job["seconds"]["infer"]
+    waiting = min(complete - answered_at, sandbox.settings.assemble.quiet_full_s)
+    return {
+        "receive_s": sent.seconds,
+        "evidence_s": waiting,
+        "assemble_s": complete - answered_at - waiting,
+        "route_s": made - complete,
+        "queue_s": started - made,
+        "process_s": succeeded - started - infer,
+        "inference_s": infer,
+        "deliver_s": last - succeeded,
+        "total_s": last - answered_at,
+        "overhead_s": last - answered_at - waiting - infer,
+    }
+
+
+def _report(measured: list[dict[str, float]], slices: int, matrix: int, json: bool) -> None:
+    median = {key: round(statistics.median(one[key] for one in measured), 4) for key in measured[0]}
+    if json:
+        rounds: list[dict[str, Any]] = [{key: round(value, 4) for key, value in one.items()} for one in measured]
+        console.show_json({"slices": slices, "matrix": matrix, **median, "rounds": rounds})
+        return
+    table = Table(box=None, pad_edge=False, title=f"{slices} slices of {matrix} x {matrix}, {len(measured)} rounds")
+    for column in ("stage", "median", "least", "most"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for key, value in median.items():
+        values = [one[key] for one in measured]
+        table.add_row(key.removesuffix("_s"), f"{value:.3f} s", f"{min(values):.3f} s", f"{max(values):.3f} s")
+    out.print(table)
+    out.print("receive comes before the last C-STORE answer; total = evidence + inference + overhead")
+
+
+def add_to(main: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    main.add_typer(app, name="bench")
