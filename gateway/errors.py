@@ -39,7 +39,7 @@ class DataSetMismatch(DicomError):  # noqa: N818
 class UnsuitableSeries(DicomError):  # noqa: N818
     """A valid series that a pipeline cannot take.
 
-    `check` is a stable word for tables and metrics (``spacing``, ``missing-slices``), `found` and `expected` are for people.
+    `check` is a stable word for tables and metrics (``spacing``, ``missing-slices``), the rest is for people.
     """
 
     def __init__(self, check: str, found: str, expected: str, advice: str = "") -> None:

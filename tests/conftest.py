@@ -34,8 +34,10 @@ def _postgresql_program(name: str) -> str:
 
 
 def _as_postgres(command: list[str]) -> list[str]:
+    if os.geteuid() != 0:
+        return command
     # PostgreSQL refuses to run as root
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command] if os.geteuid() == 0 else command
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
 
 
 @pytest.fixture(scope="session")
@@ -51,12 +53,9 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     data, port = folder / "data", free_port()
     initdb = [_postgresql_program("initdb"), "-D", str(data), "-U", "athanor", "-A", "trust", "--no-sync", "-E", "UTF8"]
     subprocess.run(_as_postgres(initdb), check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    options = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
     server = subprocess.Popen(
-        _as_postgres(
-            [_postgresql_program("postgres"), "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
-        ),
-        stderr=subprocess.DEVNULL,
-        cwd=folder,
+        _as_postgres([_postgresql_program("postgres"), *options]), stderr=subprocess.DEVNULL, cwd=folder
     )
     url = f"postgresql://athanor@127.0.0.1:{port}/postgres"
     engine = sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,15 +11,13 @@ from rich.table import Table
 
 from gateway.commands import console
 from gateway.commands.console import Json, out
-from gateway.dicom.header import Attributes, read_attributes, resolve_attribute
+from gateway.dicom.header import Attributes, read_attributes
 from gateway.domain.conditions import AssociationFacts
-from gateway.domain.rules import Outcome, Rule, Selection, require_activatable, select
+from gateway.domain.rules import Outcome, Rule, Selection, select
 from gateway.domain.traces import Trace
 from gateway.errors import NotDicom
-from gateway.settings import Settings
 from gateway.store import rulebook
 from gateway.store.rules_file import format_rules, read_rules
-from pipelines.catalog import Catalog
 
 app = typer.Typer(help="Routing rules: which series go through which pipeline.", no_args_is_help=True)
 
@@ -69,7 +66,7 @@ def test_rules(
 ) -> None:
     """Show which rule wins for a DICOM file, with a tick or a cross and the value found for each condition."""
     settings = console.settings()
-    rules = list(read_rules(file)) if file else _rules_in_force(settings)
+    rules = list(read_rules(file)) if file else _rules_in_force()
     attributes = _attributes(path)
     association = AssociationFacts(calling, called or settings.node.ae_title, address)
     selection = select(rules, attributes.lookup, association)
@@ -89,7 +86,7 @@ def apply_rules(
 ) -> None:
     """Make the rules of a file the rules in force; what changed gets a new version, jobs keep theirs."""
     rules = read_rules(file)
-    check(rules, console.settings())
+    rulebook.require_usable(rules, console.settings())
     with console.database() as database, database.write() as connection:
         changes = rulebook.apply(connection, rules, author=getpass.getuser(), reason=reason or f"applied {file.name}")
         if dry_run:
@@ -122,20 +119,12 @@ def disable_rule(name: str) -> None:
 
 def _switch(name: str, *, enabled: bool) -> None:
     with console.database() as database, database.write() as connection:
-        if not rulebook.enable(connection, name, enabled=enabled, author=getpass.getuser()):
+        if not rulebook.enable(connection, name, console.settings(), enabled=enabled, author=getpass.getuser()):
             console.fail(f"found no rule {name!r}; see `athanor rules ls`", console.NOT_FOUND)
     out.print(f"{name} is {'enabled' if enabled else 'disabled'}")
 
 
-def check(rules: Sequence[Rule], settings: Settings) -> None:
-    """Raise ConfigurationError when a rule names a pipeline, a destination or an attribute that there is not."""
-    catalog = Catalog.read(settings.models_dir)
-    roles = {spec.id: [one.role for one in spec.inputs] for spec in catalog.values()}
-    for rule in rules:
-        require_activatable(rule, roles=roles, destinations=settings.destinations, resolve_attribute=resolve_attribute)
-
-
-def _rules_in_force(settings: Settings) -> list[Rule]:
+def _rules_in_force() -> list[Rule]:
     with console.database() as database, database.read() as connection:
         return [version.rule for version in rulebook.active(connection)]
 

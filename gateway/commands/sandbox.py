@@ -17,8 +17,9 @@ from typing import Any, Self
 import tomlkit
 
 from gateway.errors import Unavailable
+from gateway.network.part10 import part10_prefix
 from gateway.network.receiver import AssociationEnd, AssociationInfo, StoreAnswer, StoreRequest
-from gateway.network.scp import ScpConfig, StorageScp, part10_prefix
+from gateway.network.scp import ScpConfig, StorageScp
 from gateway.network.scu import DestinationAddress, OutgoingInstance, SendReport, send
 from gateway.services.notify import ReadyChannel
 from gateway.settings import Settings, read_settings
@@ -86,11 +87,10 @@ class Sandbox:
         self.folder = folder.resolve()
         self.settings_file = self.folder / "settings.toml"
         self.log_file = self.folder / "gateway.log"
-        self.port = free_port()
         values: dict[str, Any] = {
             "log_format": "json",
             "node": {"state_dir": "state"},
-            "listener": {"port": self.port},
+            "listener": {"port": free_port()},
             "spool": {"reserve_bytes": 0},
         }
         if rules:
@@ -99,6 +99,7 @@ class Sandbox:
             values[section] = {**values.get(section, {}), **table}
         self.settings_file.write_text(tomlkit.dumps(values))
         self.settings: Settings = read_settings(self.settings_file)
+        self.port = self.settings.listener.port
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -11,6 +11,7 @@ import typer
 from gateway import logs
 from gateway.commands import console
 from gateway.commands.console import chosen
+from gateway.flow import PROCESS_QUEUE, TRANSFER_QUEUE
 from gateway.services.stopping import stop_event
 
 
@@ -48,7 +49,7 @@ def worker(
     """Run one Celery worker alone."""
     from gateway.services import worker as service
 
-    if queue not in {service.PROCESS_QUEUE, service.TRANSFER_QUEUE}:
+    if queue not in {PROCESS_QUEUE, TRANSFER_QUEUE}:
         console.fail(f"--queue: found {queue!r}; expected process or transfer", console.USAGE)
     settings = console.settings()
     logs.set_up(settings.log_format, process=f"{queue}-{index}")

@@ -6,6 +6,7 @@ or largest values describe the source's pixels and are left behind, as are the p
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
@@ -13,6 +14,7 @@ from datetime import datetime, timedelta, timezone
 
 import numpy as np
 from pydicom.charset import convert_encodings
+from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
@@ -53,6 +55,7 @@ FRAME = (
     "SliceLocation", "ImageLaterality",
 )  # fmt: skip
 
+_OFFSET = re.compile(r"[+-][01][0-9][0-5][0-9]", re.ASCII)
 _PURPOSE = "PurposeOfReferenceCodeSequence"
 _TEXT_VRS = frozenset({"LO", "LT", "SH", "ST", "UC", "UT"})
 _HEAD = frozenset({"HEAD", "BRAIN", "FACE", "SKULL", "ORBIT", "SINUS", "JAW", "MAXILLA", "MANDIBLE", "HEADNECK", "IAC"})
@@ -69,11 +72,11 @@ def take_over(source: Dataset, ds: Dataset, keywords: Iterable[str]) -> None:
         vr = dictionary_VR(tag)
         if isinstance(raw, RawDataElement) and vr in _TEXT_VRS:
             # decoded and encoded again it could come out changed where the declared character set is wrong
-            ds[tag] = DataElement(tag, vr, raw.value)
+            ds[tag] = DataElement(tag, vr, raw.value, validation_mode=IGNORE)
             continue
         try:
             element = source[tag]
-            ds[tag] = DataElement(tag, vr, deepcopy(element.value))
+            ds[tag] = DataElement(tag, vr, deepcopy(element.value), validation_mode=IGNORE)
         except (ValueError, TypeError, NotImplementedError):
             continue
         if element.VR == "SQ":
@@ -147,7 +150,7 @@ def visual_features(source: Dataset) -> str | None:
 def local_time(moment: datetime, source: Dataset) -> datetime:
     """`moment` in the time zone that the source declares, since Timezone Offset From UTC is taken over."""
     offset = str(source.get("TimezoneOffsetFromUTC") or "")
-    if len(offset) != 5 or not offset[1:].isdigit() or offset[0] not in "+-":
+    if not _OFFSET.fullmatch(offset):
         return moment
     minutes = int(offset[1:3]) * 60 + int(offset[3:])
     return moment.astimezone(timezone(timedelta(minutes=-minutes if offset[0] == "-" else minutes)))

@@ -57,9 +57,7 @@ def _element(encoded: bytes, position: int, *, implicit: bool) -> tuple[int, byt
     """(tag, VR or b"" when implicit, where the value starts, its length) of the element at `position`."""
     if position + 8 > len(encoded):
         left = len(encoded) - position
-        raise NotDicom(
-            f"byte {position}: found {left} more bytes, expected an element of at least 8; it is cut off"
-        )
+        raise NotDicom(f"byte {position}: found {left} more bytes, expected an element of at least 8; it is cut off")
     group, element, length = _header(encoded, position)
     tag = group << 16 | element
     if implicit or group == 0xFFFE:

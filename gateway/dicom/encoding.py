@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,7 @@ TRANSFER_SYNTAXES = (
     JPEG2000Lossless,
     JPEGLSLossless,
 )
-StoredVoxels = NDArray[np.int16] | NDArray[np.uint16]
+StoredVoxels = NDArray[np.integer[Any]]
 _OPENJPEG_GREY = 2
 _MR_HIGHEST = 4095  # 12 bits, which every display takes
 
@@ -88,22 +88,21 @@ class StoredForm:
         """The highest value that can be stored."""
         return (1 << (self.bits_stored - int(self.signed))) - 1
 
-    def stored(self, values: Voxels) -> StoredVoxels:
-        """`values` as integers: rounded half to even, clipped to the lowest and highest."""
-        stored: StoredVoxels = np.clip(self._scaled(values), self.lowest, self.highest).astype(
-            "<i2" if self.signed else "<u2"
-        )
-        return stored
+    @property
+    def dtype(self) -> np.dtype[np.integer[Any]]:
+        """The type of a stored value, little endian."""
+        return np.dtype("<i2" if self.signed else "<u2")
+
+    def stored(self, values: Voxels) -> tuple[StoredVoxels, int]:
+        """`values` as integers, rounded half to even, and how many had to be clipped to what can be stored."""
+        scaled = self._scaled(values)
+        clipped = int(np.count_nonzero((scaled < self.lowest) | (scaled > self.highest)))
+        return np.clip(scaled, self.lowest, self.highest).astype(self.dtype), clipped
 
     def shown_as(self, value: float) -> int:
         """The stored integer that a viewer shows as `value`: after the rescale, where the file has one."""
         stored = self._scaled(value) if self.rescale_type else value
         return int(np.clip(stored, self.lowest, self.highest))
-
-    def clipped(self, values: Voxels) -> int:
-        """How many of `values` lie outside what can be stored."""
-        scaled = self._scaled(values)
-        return int(np.count_nonzero((scaled < self.lowest) | (scaled > self.highest)))
 
     def _scaled(self, values: Voxels | float) -> NDArray[np.float64]:
         scaled: NDArray[np.float64] = np.rint((np.asarray(values, np.float64) - self.intercept) / self.slope)

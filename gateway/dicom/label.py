@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -11,7 +13,7 @@ _MARGIN = 4
 _ONE_STEP = 256  # letters grow by their own size with each 256 rows or columns
 
 
-def burn_label(stored: NDArray[np.int16] | NDArray[np.uint16], value: int) -> bool:
+def burn_label(stored: NDArray[np.integer[Any]], value: int) -> bool:
     """Write the label with `value` into the (slices, rows, columns) `stored`; False when the image has no room.
 
     It stands in the corner with the least signal over all slices, in the same place in each: there it hides
@@ -31,7 +33,7 @@ def burn_label(stored: NDArray[np.int16] | NDArray[np.uint16], value: int) -> bo
 
 def _strokes(rows: int, columns: int) -> NDArray[np.bool_] | None:
     """The pixels of the label's letters as a mask, None when no text fits into an image of this size."""
-    scale = max(1, min(rows, columns) // _ONE_STEP)
+    scale = max(1, round(min(rows, columns) / _ONE_STEP))
     for text in _TEXTS:
         mask = np.kron(_bitmap(text), np.ones((scale, scale), bool))
         if 2 * mask.shape[1] <= columns - 2 * _MARGIN and 2 * mask.shape[0] <= rows - 2 * _MARGIN:

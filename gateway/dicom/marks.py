@@ -120,7 +120,6 @@ def synthesizing_equipment(ds: Dataset, marks: Marks, created: datetime) -> Data
     for keyword in EQUIPMENT:
         if keyword in ds:
             setattr(item, keyword, ds[keyword].value)
-    item.DeviceUID = ds.InstanceCreatorUID
     item.ContributionDateTime = f"{created:%Y%m%d%H%M%S%z}"
     item.ContributionDescription = (
         f"{marks.contrast} synthesised by {marks.method}, model {marks.pipeline_id} {marks.pipeline_version}, "

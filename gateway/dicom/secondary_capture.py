@@ -36,6 +36,7 @@ from gateway.dicom.derived_attributes import (
     writable,
 )
 from gateway.dicom.encoding import Encoding, StoredForm, StoredVoxels, decimal, describe_pixels, part10, stored_form
+from gateway.dicom.header import Attributes
 from gateway.dicom.label import burn_label
 from gateway.dicom.marks import (
     QUALIFICATIONS,
@@ -102,8 +103,8 @@ def derive_series(
     first = source.frames[0].ds
     created = local_time(created, first)
     form = stored_form(result, source, marks.value_range)
-    stored = form.stored(result.voxels)
-    window = _window(stored, form, first)
+    stored, clipped = _stored(result, form)
+    window = _window(stored, form, source)
     labelled = encoding.label and burn_label(stored, form.shown_as(window.center + window.width / 2))
 
     given = repr((marks, encoding, equipment, options_digest, revision, series_number))
@@ -131,7 +132,7 @@ def derive_series(
             transfer_syntax_uid=encoding.transfer_syntax_uid,
             instance_number=instance_number,
             source_sop_instance_uid=frame.sop_instance_uid,
-            clipped_voxels=form.clipped(result.voxels[index]),
+            clipped_voxels=clipped[index],
             part10=part10(ds, stored[index], encoding.transfer_syntax_uid),
         )
 
@@ -161,12 +162,27 @@ def _require_same_grid(source: SourceSeries, result: Volume) -> None:
         raise ValueError("result: found voxels that are not finite, expected numbers; the generator is broken")
 
 
+def _stored(result: Volume, form: StoredForm) -> tuple[StoredVoxels, list[int]]:
+    """The stored values (slices, rows, columns), and how many were clipped in each slice.
+
+    Slice by slice: a whole series in double precision would be the largest thing in memory.
+    """
+    stored: StoredVoxels = np.empty(result.shape, form.dtype)
+    clipped = []
+    for index, voxels in enumerate(result.voxels):
+        stored[index], count = form.stored(voxels)
+        clipped.append(count)
+    return stored, clipped
+
+
 def _common(source: SourceSeries, marks: Marks, encoding: Encoding, form: StoredForm, window: _Window) -> Dataset:
     """What all instances of the derived series have in common, but for equipment, identity and dates."""
     first = source.frames[0].ds
     ds = Dataset()
     take_over(first, ds, PATIENT_AND_STUDY + SERIES)
     native = _NATIVE.get(marks.modality) if encoding.iod == "source" else None
+    if native == CTImageStorage and form.rescale_type != "HU":
+        native = None  # a CT Image has to be rescaled (PS3.3 C.8.2.1), and these values have no unit
     ds.SOPClassUID = native or SecondaryCaptureImageStorage
     ds.Modality = marks.modality if encoding.modality == "source" else "OT"
     mark(ds, marks, _qualification(encoding, source), secondary_capture=native is None)
@@ -272,16 +288,15 @@ def _instance_numbers(source: SourceSeries) -> list[int]:
     return numbers
 
 
-def _window(stored: StoredVoxels, form: StoredForm, first: Dataset) -> _Window:
+def _window(stored: StoredVoxels, form: StoredForm, source: SourceSeries) -> _Window:
     """The source's window where values keep their meaning (HU), otherwise one over the result's signal."""
-    if form.rescale_type:
-        try:
-            center, width = (
-                float(first[keyword][0] if first[keyword].VM > 1 else first[keyword].value)
-                for keyword in ("WindowCenter", "WindowWidth")
-            )
-        except (KeyError, ValueError, TypeError):
-            return _Window(*_SOFT_TISSUE_HU)
-        return _Window(center, width)
-    darkest, brightest = np.percentile(stored, [1, 99.5])
-    return _Window(round((darkest + brightest) / 2), max(2, round(brightest - darkest)))
+    if not form.rescale_type:
+        darkest, brightest = np.percentile(stored, [1, 99.5])
+        return _Window(round((darkest + brightest) / 2), max(2, round(brightest - darkest)))
+    attributes = Attributes(source.frames[0].ds)
+    center, width = (attributes.lookup(keyword) or () for keyword in ("WindowCenter", "WindowWidth"))
+    if source.volume.unit == "HU" and center and width:
+        first = center[0], width[0]
+        if isinstance(first[0], float) and isinstance(first[1], float) and first[1] >= 1:
+            return _Window(first[0], first[1])
+    return _Window(*_SOFT_TISSUE_HU)

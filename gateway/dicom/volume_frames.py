@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from gateway.dicom.volume_values import items_of, positive_of
 from gateway.errors import NotDicom, UnsuitableSeries
 
 _MOST_FRAMES = 100_000  # a header may claim 2^31
-_FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_FUNCTIONAL_GROUPS = frozenset({0x52009229, 0x52009230})  # Shared and Per-Frame Functional Groups Sequence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,11 +48,25 @@ def read_frame_headers(paths: Sequence[Path], limit_bytes: int) -> list[FrameHea
             f"at most {limit_bytes / 2**20:.0f} MiB",
             "split the series",
         )
-    return [frame for path, ds in instances for frame in _frames(path, ds)]
+    frames: list[FrameHeader] = []
+    for path, ds in instances:
+        with _readable(path):
+            frames += _frames(path, ds)
+    return frames
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what pydicom raises for damaged data sets into NotDicom."""
+    try:
+        yield
+    except (InvalidDicomError, EOFError, ValueError, TypeError, KeyError, NotImplementedError, RecursionError) as error:
+        reason = type(error).__name__  # its words may quote a patient attribute
+        raise NotDicom(f"{path.name}: cannot be read as a DICOM file ({reason}); it is damaged") from error
 
 
 def _read_header(path: Path) -> Dataset:
-    try:
+    with _readable(path):
         # a deflated data set is inflated whole before anybody can say how large it is
         if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             raise UnsuitableSeries(
@@ -61,10 +76,6 @@ def _read_header(path: Path) -> Dataset:
         if "TransferSyntaxUID" not in ds.file_meta:
             raise NotDicom(f"{path.name}: no Transfer Syntax UID; it is damaged")
         require_grey(ds)
-    except (InvalidDicomError, EOFError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise NotDicom(
-            f"{path.name}: cannot be read as a DICOM file ({type(error).__name__}); it is damaged"
-        ) from error
     return ds
 
 
@@ -85,11 +96,8 @@ def _frames(path: Path, ds: Dataset) -> Iterator[FrameHeader]:
     number_of_frames = _number_of_frames(ds)
     if "PerFrameFunctionalGroupsSequence" not in ds:
         if number_of_frames > 1:
-            raise UnsuitableSeries(
-                "no-geometry",
-                f"{number_of_frames} frames without functional groups",
-                "a plane for each frame",
-            )
+            found = f"{number_of_frames} frames without functional groups"
+            raise UnsuitableSeries("no-geometry", found, "a plane for each frame")
         yield FrameHeader(path, None, 1, ds)
         return
     shared = items_of(ds, "SharedFunctionalGroupsSequence")
@@ -97,9 +105,8 @@ def _frames(path: Path, ds: Dataset) -> Iterator[FrameHeader]:
     if len(per_frame) != number_of_frames:
         expected = f"one for each of {number_of_frames} frames"
         raise UnsuitableSeries("no-geometry", f"{len(per_frame)} functional groups", expected)
-    common = Dataset({element.tag: element for element in ds if element.keyword not in _FUNCTIONAL_GROUPS})
     for number, own in enumerate(per_frame, start=1):
-        view = Dataset(common)
+        view = Dataset({tag: ds.get_item(tag) for tag in ds.keys() - _FUNCTIONAL_GROUPS})
         for groups in (*shared, own):
             view.update(_lifted(groups))
         yield FrameHeader(path, number, number_of_frames, view)

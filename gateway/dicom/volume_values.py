@@ -7,6 +7,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence
 
 
 def values_of(ds: Dataset, *keywords: str) -> tuple[Any, ...]:
@@ -16,7 +17,7 @@ def values_of(ds: Dataset, *keywords: str) -> tuple[Any, ...]:
             value = ds.get(keyword)
         except (ValueError, TypeError, NotImplementedError):
             continue
-        values = tuple(value) if isinstance(value, MultiValue | list) else (value,)
+        values = tuple(value) if isinstance(value, MultiValue | Sequence | list) else (value,)
         if values and values[0] not in (None, "", b""):
             return values
     return ()

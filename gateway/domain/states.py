@@ -91,9 +91,7 @@ DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = {
 }
 
 SERIES_ENDED = frozenset({SeriesState.ROUTED, SeriesState.UNMATCHED, SeriesState.BLOCKED, SeriesState.FAILED})
-JOB_ENDED = frozenset(
-    {JobState.SUCCEEDED, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED, JobState.SUPERSEDED}
-)
+JOB_ENDED = frozenset({JobState.SUCCEEDED, JobState.REFUSED, JobState.FAILED, JobState.CANCELLED, JobState.SUPERSEDED})
 DELIVERY_ENDED = frozenset({DeliveryState.DELIVERED, DeliveryState.FAILED, DeliveryState.CANCELLED})
 
 

@@ -51,6 +51,7 @@ from gateway.network.upper_layer import (
     AssociationLost,
     PduType,
     ProtocolViolation,
+    TooSlow,
     UpperLayer,
     reject_pdu,
 )
@@ -264,9 +265,9 @@ class AcceptedAssociation:
             log.info("no association", address=self.address, reason=str(lost))
         else:
             log.warning("association aborted", address=self.address, reason=str(lost))
-        if lost.abort is None:
-            return
-        # Before there is an association the application aborts (PS3.8 AA-1), then the upper layer (AA-8)
+        if lost.abort is None or (self._info is None and isinstance(lost, TooSlow)):
+            return  # nobody listens, or nobody spoke (PS3.8 AA-2)
+        # Before there is an association the application aborts (AA-1), then the upper layer (AA-8)
         self._wire.abort(None if self._info is None else lost.abort)
         self._wire.linger(time.monotonic() + _LINGER_S)
 

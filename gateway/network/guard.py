@@ -68,8 +68,7 @@ class Admission:
         if not self._networks:
             return True
         ip = ipaddress.ip_address(address.partition("%")[0])
-        mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-        return any((mapped or ip) in network for network in self._networks)
+        return any(ip in network for network in self._networks)
 
     def check_titles(self, calling_ae_title: str, called_ae_title: str) -> Rejection | None:
         """The rejection that these AE titles earn; None when they are welcome."""

@@ -6,6 +6,7 @@ place that knows its classes for that.
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ from pynetdicom.presentation import (
 
 from gateway.network.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.network.upper_layer import ProtocolViolation
+
+logging.getLogger("pynetdicom").propagate = False  # it quotes what peers sent; what matters is raised anyway
 
 APPLICATION_CONTEXT_NAME = "1.2.840.10008.3.1.1.1"
 MAX_CONTEXTS = 128

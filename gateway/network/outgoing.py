@@ -20,6 +20,7 @@ from pydicom.uid import UID
 from pynetdicom.dsutils import split_dataset
 
 from gateway.errors import NotDicom
+from gateway.network.dimse import is_plain_uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ def _split(path: Path) -> tuple[tuple[str, str, str], int]:
         raise NotDicom(f"{path}: no Part 10 file with complete file meta information") from None
     if size <= offset:
         raise NotDicom(f"{path}: no data set after the file meta information")
+    if not all(is_plain_uid(str(uid)) for uid in uids):
+        raise NotDicom(f"{path}: the file meta information holds what is no UID")
     return (str(uids[0]), str(uids[1]), str(uids[2])), offset
 
 

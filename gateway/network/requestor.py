@@ -251,7 +251,8 @@ def _negotiate(
     except AssociationLost as lost:
         if lost.abort is not None:
             upper_layer.abort(lost.abort)
-        broken_tls = isinstance(lost.__cause__, ssl.SSLError)  # TLS 1.3 refuses a client only now
+        # TLS 1.3 refuses a client's certificate only after the handshake, with an alert that a reset may overtake
+        broken_tls = destination.tls is not None and isinstance(lost.__cause__, ssl.SSLError | ConnectionError)
         raise StepFailed(Step.TLS if broken_tls else Step.ASSOCIATE, str(lost), worth_retrying=True) from lost
     if kind is PduType.ASSOCIATE_RJ and len(pdu) == 10:
         result, source, reason = pdu[7:10]

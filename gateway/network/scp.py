@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -18,16 +18,9 @@ from gateway.network.contexts import supported_contexts
 from gateway.network.dimse import MessageLimits
 from gateway.network.guard import Admission, Guard
 from gateway.network.part10 import part10_prefix
-from gateway.network.receiver import (
-    AssociationEnd,
-    AssociationInfo,
-    Receiver,
-    StoreAnswer,
-    StoreRequest,
-)
+from gateway.network.receiver import AssociationEnd, AssociationInfo, Receiver, StoreAnswer, StoreRequest
 
 __all__ = [
-    "Admission",
     "AssociationEnd",
     "AssociationInfo",
     "Receiver",
@@ -69,7 +62,6 @@ class ScpConfig:
     acse_timeout_s: float = 10.0
     dimse_timeout_s: float = 30.0
     network_timeout_s: float = 60.0
-    _admission: Admission = field(init=False)
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.ae_title) <= 16 or self.ae_title != self.ae_title.strip():
@@ -81,7 +73,11 @@ class ScpConfig:
         for name in ("max_instance_bytes", "acse_timeout_s", "dimse_timeout_s", "network_timeout_s"):
             if getattr(self, name) <= 0:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; more than 0 is expected")
-        admission = Admission(
+        self.admission()
+
+    def admission(self) -> Admission:
+        """Who is let in, and how many at a time; raises ConfigurationError when that cannot work."""
+        return Admission(
             max_associations=self.max_associations,
             max_associations_per_address=self.max_associations_per_address,
             max_waiting=self.max_waiting,
@@ -90,12 +86,6 @@ class ScpConfig:
             calling_ae_titles=self.calling_ae_titles,
             addresses=self.addresses,
         )
-        object.__setattr__(self, "_admission", admission)
-
-    @property
-    def admission(self) -> Admission:
-        """Who is let in, and how many at a time."""
-        return self._admission
 
 
 class StorageScp:
@@ -108,14 +98,14 @@ class StorageScp:
         self._config = config
         self._receiver = receiver
         self._terms = AcceptorTerms(
-            admission=config.admission,
+            admission=config.admission(),
             max_pdu_bytes=config.max_pdu_bytes,
             request_s=config.acse_timeout_s,
             answer_s=config.dimse_timeout_s,
             messages=MessageLimits(config.network_timeout_s, config.dimse_timeout_s, config.max_instance_bytes),
             tls=tls,
         )
-        self._guard = Guard(config.admission)
+        self._guard = Guard(self._terms.admission)
         self._lock = threading.Lock()
         self._running: dict[AcceptedAssociation, threading.Thread] = {}
         self._stopping = threading.Event()
@@ -140,7 +130,12 @@ class StorageScp:
         supported_contexts()  # asks the decoders now, not while the first peer waits
         family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
         try:
-            self._listener = socket.create_server((config.address, config.port), family=family, backlog=_BACKLOG)
+            self._listener = socket.create_server(
+                (config.address, config.port),
+                family=family,
+                backlog=_BACKLOG,
+                dualstack_ipv6=config.address == "::" and socket.has_dualstack_ipv6(),
+            )
         except OSError as error:
             raise ConfigurationError(
                 f"cannot listen on {config.address} port {config.port}: {error.strerror}; "
@@ -197,7 +192,7 @@ class StorageScp:
                     log.warning("cannot take a connection", reason=error.strerror)
                     self._stopping.wait(_STALL_S)
                     continue
-                self._welcome(sock, (peer[0], peer[1]))
+                self._welcome(sock, (_plain_address(peer[0]), peer[1]))
 
     def _welcome(self, sock: socket.socket, peer: tuple[str, int]) -> None:
         if not self._terms.admission.knows_address(peer[0]):
@@ -223,3 +218,8 @@ class StorageScp:
         finally:
             with self._lock:
                 del self._running[association]
+
+
+def _plain_address(address: str) -> str:
+    """The IPv4 address that an IPv6 socket shows as ::ffff:192.0.2.7; any other address as it is."""
+    return address.removeprefix("::ffff:") if "." in address else address

@@ -32,6 +32,7 @@ MINIMUM_BYTES_PER_S = 16 * 1024
 
 _BUFFER_BYTES = 64 * 1024
 _ABORT_WAIT_S = 1.0
+_LINGER_BYTES = 16 * 1024 * 1024
 _ABORTED_BY_APPLICATION = 0
 _ABORTED_BY_UPPER_LAYER = 2
 _PDV_HEADER_BYTES = 6
@@ -211,8 +212,10 @@ class UpperLayer:
             if not isinstance(self._sock, ssl.SSLSocket):  # TLS knows no half-closed transport
                 self._sock.shutdown(socket.SHUT_WR)
             self._raw.deadline = deadline
-            while self._raw.readinto(bytearray(_BUFFER_BYTES)):
-                pass
+            room = bytearray(_BUFFER_BYTES)
+            thrown_away = 0
+            while thrown_away < _LINGER_BYTES and (count := self._raw.readinto(room)):
+                thrown_away += count
         except OSError:
             return
 

@@ -12,12 +12,8 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 
 from gateway.errors import Unavailable
+from gateway.flow import QUEUE_OF, TRANSFER_QUEUE
 from gateway.settings import Settings
-from gateway.store import outbox
-
-# a slow PACS must never keep a GPU waiting: what talks to destinations has workers of its own
-PROCESS_QUEUE, TRANSFER_QUEUE = "process", "transfer"
-QUEUE_OF = {outbox.ROUTE: TRANSFER_QUEUE, outbox.PROCESS: PROCESS_QUEUE, outbox.DELIVER: TRANSFER_QUEUE}
 
 # Redis calls the most urgent 0; each step is a list of its own
 PRIORITY_STEPS = [0, 3, 6, 9]
@@ -81,14 +77,13 @@ class Doorbell:
             raise Unavailable(f"broker: {error}; it is announced again later") from error
 
     def queue_length(self, stage: str) -> int:
-        """Messages that wait in the queue of `stage`."""
+        """Messages that wait in the queue of `stage`; 0 also for a queue that the broker has forgotten."""
         try:
             with self._app.connection_for_read() as connection:
                 connection.ensure_connection(max_retries=1, timeout=2)
-                queue = connection.SimpleQueue(QUEUE_OF[stage])
                 try:
-                    return int(queue.qsize())
-                finally:
-                    queue.close()
+                    return int(connection.default_channel.queue_declare(QUEUE_OF[stage], passive=True).message_count)
+                except connection.channel_errors:
+                    return 0
         except (OperationalError, OSError) as error:
             raise Unavailable(f"broker: {error}") from error

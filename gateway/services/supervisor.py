@@ -20,8 +20,8 @@ from pathlib import Path
 
 from gateway import logs
 from gateway.errors import Unavailable
+from gateway.flow import PROCESS_QUEUE, TRANSFER_QUEUE
 from gateway.services import broker
-from gateway.services.doorbell import PROCESS_QUEUE, TRANSFER_QUEUE
 from gateway.services.notify import ReadyChannel, notify
 from gateway.settings import Settings
 from gateway.store.database import Database

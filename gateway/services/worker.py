@@ -17,7 +17,8 @@ from celery import Celery, signals
 from gateway import logs
 from gateway.dicom.provenance import own_identity
 from gateway.errors import Unavailable
-from gateway.services.doorbell import PROCESS_QUEUE, TRANSFER_QUEUE, Doorbell, make_app
+from gateway.flow import PROCESS_QUEUE
+from gateway.services.doorbell import Doorbell, make_app
 from gateway.services.notify import notify
 from gateway.settings import Settings
 from gateway.stages.deliver import deliver
@@ -136,6 +137,3 @@ def _when_ready(heart: heartbeats.Heart, owner: str, device: str) -> None:
         threading.Thread(target=beat_for_ever, daemon=True, name="heartbeat").start()
         notify("READY=1")
         log.info("ready", worker=owner, device=device, pid=os.getpid())
-
-
-__all__ = ["PROCESS_QUEUE", "TRANSFER_QUEUE", "run"]

@@ -24,7 +24,9 @@ def _judge(database: Database, series_id: int, policy: Policy) -> bool:
             return False
         verdict = judge(found.evidence, found.now_s, policy)
         if not isinstance(verdict, Complete):
-            intake.keep_open(connection, series_id, found.last_received_at, verdict.due_s, verdict.waiting_for)
+            # asked again after quiet_s at the latest: that the sender moved on to another series changes no row of this
+            judge_at = min(verdict.due_s, found.now_s + policy.quiet_s)
+            intake.keep_open(connection, series_id, found.last_received_at, judge_at, verdict.waiting_for)
             return False
         closed = intake.close_series(
             connection,

@@ -139,7 +139,15 @@ def record_instance(
     """Record one durable instance under its series; a late one raises the revision and reopens the series."""
     known = known_file(connection, header.sop_instance_uid)
     if known is not None:
-        return Arrival.SAME if known.sha256 == file.sha256 else Arrival.CONFLICT
+        if known.sha256 != file.sha256:
+            return Arrival.CONFLICT
+        # a sender that repeats itself after an abort vouches for the instance anew: its later end is what counts
+        connection.execute(
+            sa.update(instance)
+            .where(instance.c.sop_instance_uid == header.sop_instance_uid)
+            .values(association_id=caller.association_id)
+        )
+        return Arrival.SAME
     row = _series_for(connection, header, caller, judge_after_s)
     connection.execute(
         sa.insert(instance).values(

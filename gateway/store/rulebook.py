@@ -9,13 +9,15 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gateway import logs
+from gateway.dicom.header import resolve_attribute
 from gateway.domain.rule_tables import digest, rule_from_table, rule_to_table
-from gateway.domain.rules import Rule
+from gateway.domain.rules import Rule, require_activatable
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from gateway.store.database import Database, now
 from gateway.store.rules_file import read_rules
 from gateway.store.tables import rule_version
+from pipelines.catalog import Catalog
 
 log = logs.get("rules")
 
@@ -42,6 +44,17 @@ def active(connection: Connection) -> list[Version]:
     """The rules in force, in their order."""
     rows = connection.execute(sa.select(rule_version).where(rule_version.c.active).order_by(rule_version.c.position))
     return [Version(row.id, row.version, rule_from_table(row.definition, f"rule {row.name}")) for row in rows]
+
+
+def require_usable(rules: Sequence[Rule], settings: Settings) -> None:
+    """Raise ConfigurationError when an enabled rule names a pipeline, destination or attribute that is not there."""
+    catalog = Catalog.read(settings.models_dir)
+    roles = {spec.id: [one.role for one in spec.inputs] for spec in catalog.values()}
+    for rule in rules:
+        if rule.enabled:
+            require_activatable(
+                rule, roles=roles, destinations=settings.destinations, resolve_attribute=resolve_attribute
+            )
 
 
 def apply(connection: Connection, rules: Sequence[Rule], *, author: str, reason: str) -> list[Change]:
@@ -84,12 +97,16 @@ def _insert(connection: Connection, rule: Rule, position: int, author: str, reas
     return version
 
 
-def enable(connection: Connection, name: str, *, enabled: bool, author: str) -> bool:
-    """Switch one active rule on or off, as a new version. False when there is none of that name."""
+def enable(connection: Connection, name: str, settings: Settings, *, enabled: bool, author: str) -> bool:
+    """Switch one active rule on or off, as a new version. False when there is none of that name.
+
+    Raises ConfigurationError when the rule to be switched on cannot make jobs here.
+    """
     rules = [version.rule for version in active(connection)]
     if name not in {rule.name for rule in rules}:
         return False
     switched = [replace(rule, enabled=enabled) if rule.name == name else rule for rule in rules]
+    require_usable(switched, settings)
     apply(connection, switched, author=author, reason="enabled" if enabled else "disabled")
     return True
 
@@ -107,6 +124,7 @@ def seed_rules(database: Database, settings: Settings) -> None:
             f"rules.seed: found no file {seed}; expected a TOML file of rules; name one, or leave the setting empty"
         )
     rules = read_rules(seed)
+    require_usable(rules, settings)
     with database.write() as connection:
         apply(connection, rules, author="seed", reason=f"seeded from {seed.name}")
     log.info("rules seeded", rules=[rule.name for rule in rules])

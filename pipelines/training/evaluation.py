@@ -48,7 +48,7 @@ def evaluate(recipe: Recipe, run: Path) -> None:
     """
     generator = load_generator(recipe, run / BEST)
     sets = recipe.phantoms
-    seeds = range(sets.train_first_seed, sets.train_first_seed + 12)
+    seeds = range(sets.train_first_seed, sets.train_first_seed + min(12, sets.train_patients))
     fitting = [visit(seed, recipe.intensity, slices=5, lesion_rate=sets.lesion_rate) for seed in seeds]
     pairs = [(one.real_a[index], one.real_b[index]) for one in fitting for index in range(5)]
     methods: dict[str, Method] = {GENERATOR: partial(translate, generator), **fit_baselines(pairs, recipe.seed)}

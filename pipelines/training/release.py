@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from pipelines.training.card import with_measurements
 from pipelines.training.recipe import Recipe
 from pipelines.training.trainer import BEST, generator_parameters, make_generator, save_generator, translate
 from pipelines.training.visits import visit
@@ -33,8 +35,9 @@ def load_generator(recipe: Recipe, path: Path) -> nn.Module:
 def release(recipe: Recipe, run: Path, weights: Path) -> None:
     """Writes `weights`/generator.safetensors in half precision and states it in the manifest that lies there.
 
-    The manifest's prose is written by people; version, digest, sizes and intensity scales come from the recipe. Copies
-    the metrics if the run has been evaluated. Raises ValueError when half precision changes the images.
+    The prose of manifest and card is written by people; version, digest, sizes and intensity scales come from the
+    recipe, the tables of the card from the metrics, which are copied, if the run has been evaluated. Raises ValueError
+    when half precision changes the images.
     """
     generator = load_generator(recipe, run / BEST)
     save_generator(generator, weights / WEIGHTS, torch.float16)
@@ -58,4 +61,7 @@ def release(recipe: Recipe, run: Path, weights: Path) -> None:
     path.write_text(tomlkit.dumps(manifest), encoding="utf-8")
     if (run / METRICS).exists():
         shutil.copyfile(run / METRICS, weights / METRICS)
+        card = weights / "card.md"
+        measured = json.loads((run / METRICS).read_text(encoding="utf-8"))
+        card.write_text(with_measurements(card.read_text(encoding="utf-8"), measured), encoding="utf-8")
     log.info("released %s, sha256 %s, half precision changes at most %.5f", weights / WEIGHTS, digest, change)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from network_peers import AE_TITLE, Listen, RawPeer, Recorder
+from network_peers import AE_TITLE, Connect, Listen, RawPeer, Recorder
 
 from gateway.network.scp import ScpConfig, StorageScp
 
@@ -39,12 +39,12 @@ def listen(recorder: Recorder) -> Iterator[Listen]:
 
 
 @pytest.fixture
-def raw_peer() -> Iterator[Callable[[int], RawPeer]]:
+def raw_peer() -> Iterator[Connect]:
     """Connects raw peers, and closes them in the end."""
     peers: list[RawPeer] = []
 
-    def connect(port: int) -> RawPeer:
-        peers.append(RawPeer(port))
+    def connect(port: int, host: str = "127.0.0.1") -> RawPeer:
+        peers.append(RawPeer(port, host))
         return peers[-1]
 
     yield connect

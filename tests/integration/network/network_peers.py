@@ -26,12 +26,9 @@ from gateway.network.upper_layer import data_pdu
 AE_TITLE = "ATHANOR"
 
 
-def test_file(name: str) -> Path:
+def sample(name: str) -> Path:
     """A DICOM file that comes with pydicom."""
     return Path(str(get_testdata_file(name)))
-
-
-test_file.__test__ = False  # type: ignore[attr-defined]
 
 
 class Recorder:
@@ -63,6 +60,10 @@ class Recorder:
         with self._changed:
             where.append(what)
             self._changed.notify_all()
+
+
+class Connect(Protocol):
+    def __call__(self, port: int, host: str = "127.0.0.1") -> RawPeer: ...
 
 
 class Listen(Protocol):
@@ -142,8 +143,8 @@ def storescp(folder: Path, *arguments: object) -> Iterator[int]:
 class RawPeer:
     """A peer made of bytes: it says whatever a test wants it to."""
 
-    def __init__(self, port: int) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), 5)
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self.sock = socket.create_connection((host, port), 5)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.settimeout(10)
 
@@ -155,6 +156,11 @@ class RawPeer:
 
     def send(self, *pdus: bytes) -> None:
         self.sock.sendall(b"".join(pdus))
+
+    def pump(self, data: bytes, times: int) -> None:
+        """Send the same bytes again and again, as long as the other side takes them."""
+        for _ in range(times):
+            self.sock.sendall(data)
 
     def read_pdu(self) -> tuple[int, bytes]:
         """Type and content of the next PDU; (0, b"") when the other side closed."""

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from network_peers import Listen, RawPeer, Recorder, store_command
+from network_peers import Connect, Listen, RawPeer, Recorder, store_command
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
 
 from gateway.network.contexts import VERIFICATION
@@ -16,8 +16,6 @@ from gateway.network.dimse import NO_DATA_SET, Command, decode_command, encode_c
 from gateway.network.negotiation import ProposedContext, request_pdu
 from gateway.network.receiver import StoreAnswer
 from gateway.network.upper_layer import RELEASE_RP_PDU, RELEASE_RQ_PDU, data_pdu
-
-Connect = Callable[[int], RawPeer]
 
 MR = ProposedContext(MRImageStorage, ExplicitVRLittleEndian)
 ECHO = ProposedContext(VERIFICATION, ImplicitVRLittleEndian)
@@ -52,6 +50,7 @@ def abort_of(peer: RawPeer) -> tuple[int, int]:
     kind, content = peer.read_pdu()
     assert kind == ABORT
     assert peer.is_closed()
+    peer.close()
     return content[2], content[3]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from network_peers import AE_TITLE, Listen, Recorder, dcmtk, echoscu, storescp, storescu, test_file
+from network_peers import AE_TITLE, Listen, Recorder, dcmtk, echoscu, sample, storescp, storescu
 from pydicom.uid import (
     JPEG2000,
     ExplicitVRLittleEndian,
@@ -52,7 +52,7 @@ def test_echo_is_answered(listen: Listen, recorder: Recorder) -> None:
 
 def test_an_association_says_who_called(listen: Listen, recorder: Recorder) -> None:
     scp = listen()
-    assert storescu(scp.port, test_file("CT_small.dcm")).returncode == 0
+    assert storescu(scp.port, sample("CT_small.dcm")).returncode == 0
     recorder.wait_until(lambda r: len(r.ended) == 1)
     (info,) = recorder.opened
     assert (info.calling_ae_title, info.called_ae_title, info.address) == ("SCANNER", AE_TITLE, "127.0.0.1")
@@ -79,12 +79,12 @@ def test_an_object_arrives_with_its_pixels_in_every_syntax(
     listen: Listen, recorder: Recorder, propose: str, name: str, syntax: str
 ) -> None:
     scp = listen()
-    sent = storescu(scp.port, propose, test_file(name))
+    sent = storescu(scp.port, propose, sample(name))
     assert sent.returncode == 0, sent.stderr
     (request,) = recorder.stored
     assert request.transfer_syntax_uid == syntax
     received = pydicom.dcmread(BytesIO(as_file(request)))
-    original = pydicom.dcmread(test_file(name))
+    original = pydicom.dcmread(sample(name))
     assert received.file_meta.TransferSyntaxUID == syntax
     assert received.SOPInstanceUID == original.SOPInstanceUID == request.sop_instance_uid
     np.testing.assert_array_equal(received.pixel_array, original.pixel_array)
@@ -95,35 +95,45 @@ def test_sixteen_bit_lossless_jpeg_is_taken_and_decoded(
     listen: Listen, recorder: Recorder, tmp_path: Path, option: str, syntax: str
 ) -> None:
     compressed = tmp_path / "compressed.dcm"
-    assert dcmtk("dcmcjpeg", option, test_file("MR_small.dcm"), compressed).returncode == 0
+    assert dcmtk("dcmcjpeg", option, sample("MR_small.dcm"), compressed).returncode == 0
     assert pydicom.dcmread(compressed).file_meta.TransferSyntaxUID == syntax
     sent = dcmtk("dcmsend", "-v", "-dn", "-aec", AE_TITLE, "127.0.0.1", listen().port, compressed)
     assert sent.returncode == 0, sent.stderr
     (request,) = recorder.stored
     assert request.transfer_syntax_uid == syntax
     received = pydicom.dcmread(BytesIO(as_file(request)))
-    np.testing.assert_array_equal(received.pixel_array, pydicom.dcmread(test_file("MR_small.dcm")).pixel_array)
+    np.testing.assert_array_equal(received.pixel_array, pydicom.dcmread(sample("MR_small.dcm")).pixel_array)
 
 
-@pytest.mark.parametrize("name", ["CT_small.dcm", "MR_small_implicit.dcm", "nested_priv_SQ.dcm"])
-def test_the_data_set_is_kept_exactly_as_it_came(listen: Listen, recorder: Recorder, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "propose", "accept"),
+    [
+        ("CT_small.dcm", "-xe", "+xe"),
+        ("MR_small_implicit.dcm", "-xi", "+xi"),
+        ("nested_priv_SQ.dcm", "-xi", "+xi"),
+        ("MR_small_jp2klossless.dcm", "-xv", "+xv"),
+    ],
+)
+def test_the_data_set_is_kept_exactly_as_it_came(
+    listen: Listen, recorder: Recorder, tmp_path: Path, name: str, propose: str, accept: str
+) -> None:
     # what DCMTK's bit-preserving receiver writes is what the sender sent, whatever the sender made of its file
-    ds = pydicom.dcmread(test_file(name))
+    ds = pydicom.dcmread(sample(name))
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
     sent = tmp_path / "sent.dcm"
     ds.save_as(sent)
     kept = tmp_path / "kept"
     kept.mkdir()
-    with storescp(kept) as port:
-        assert storescu(port, "-aec", "STORESCP", sent).returncode == 0
-    assert storescu(listen().port, sent).returncode == 0
+    with storescp(kept, accept) as port:
+        assert storescu(port, propose, sent).returncode == 0
+    assert storescu(listen().port, propose, sent).returncode == 0
     (file,) = kept.iterdir()
     assert recorder.stored[0].encoded == sent_data_set(file)
 
 
 def test_a_large_instance_arrives_whole(listen: Listen, recorder: Recorder, tmp_path: Path) -> None:
-    ds = pydicom.dcmread(test_file("MR_small.dcm"))
+    ds = pydicom.dcmread(sample("MR_small.dcm"))
     ds.Rows = ds.Columns = 2048
     ds.PixelData = np.random.default_rng(0).integers(0, 4096, (2048, 2048), np.uint16).tobytes()
     path = tmp_path / "large.dcm"
@@ -144,7 +154,7 @@ def test_a_large_instance_arrives_whole(listen: Listen, recorder: Recorder, tmp_
 )
 def test_the_receivers_status_reaches_the_peer(listen: Listen, recorder: Recorder, status: int, words: str) -> None:
     recorder.answer = lambda _: StoreAnswer(status, "the reason, in words that a log may hold")
-    assert words in storescu(listen().port, test_file("CT_small.dcm")).stderr
+    assert words in storescu(listen().port, sample("CT_small.dcm")).stderr
 
 
 def test_a_receiver_that_fails_costs_one_object_and_says_nothing_of_why(
@@ -157,7 +167,7 @@ def test_a_receiver_that_fails_costs_one_object_and_says_nothing_of_why(
 
     recorder.answer = fail
     scp = listen()
-    files = [test_file("CT_small.dcm"), test_file("MR_small.dcm")]
+    files = [sample("CT_small.dcm"), sample("MR_small.dcm")]
     sent = dcmtk("dcmsend", "-v", "-nh", "-aec", AE_TITLE, "127.0.0.1", scp.port, *files)
     assert "with status ERROR    : 1" in sent.stderr
     assert "with status SUCCESS  : 1" in sent.stderr
@@ -173,7 +183,7 @@ def test_a_receiver_that_fails_costs_one_object_and_says_nothing_of_why(
 def test_nothing_of_the_data_set_is_logged(
     listen: Listen, recorder: Recorder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ds = pydicom.dcmread(test_file("MR_small.dcm"))
+    ds = pydicom.dcmread(sample("MR_small.dcm"))
     ds.PatientName, ds.PatientID, ds.PatientBirthDate = "PLANTED^NAME", "PLANTED-ID", "19010101"
     path = tmp_path / "planted.dcm"
     ds.save_as(path)
@@ -197,8 +207,8 @@ def test_objects_that_are_no_images_are_refused_and_images_beside_them_taken(
         AE_TITLE,
         "127.0.0.1",
         scp.port,
-        test_file("test-SR.dcm"),
-        test_file("MR_small.dcm"),
+        sample("test-SR.dcm"),
+        sample("MR_small.dcm"),
     )
     assert "no acceptable pres.  : 1" in sent.stderr
     assert [request.sop_class_uid for request in recorder.stored] == ["1.2.840.10008.5.1.4.1.1.4"]
@@ -242,7 +252,7 @@ def test_one_association_too_many_is_rejected_for_now(listen: Listen, recorder: 
 
     recorder.answer = hold
     with ThreadPoolExecutor() as pool:
-        first = pool.submit(storescu, scp.port, test_file("CT_small.dcm"))
+        first = pool.submit(storescu, scp.port, sample("CT_small.dcm"))
         assert busy.wait(10)
         second = echoscu(scp.port)
         assert "Local Limit Exceeded" in second.stderr
@@ -263,14 +273,14 @@ def test_associations_are_served_side_by_side(listen: Listen, recorder: Recorder
     recorder.answer = meet
     names = ["CT_small.dcm", "MR_small.dcm", "MR_small_implicit.dcm"]
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(lambda name: storescu(scp.port, test_file(name)).returncode, names))
+        results = list(pool.map(lambda name: storescu(scp.port, sample(name)).returncode, names))
     assert results == [0, 0, 0]
     assert len({request.association.id for request in recorder.stored}) == 3
 
 
 def test_a_peer_that_aborts_is_reported_as_such(listen: Listen, recorder: Recorder) -> None:
     scp = listen()
-    storescu(scp.port, "--abort", test_file("CT_small.dcm"))
+    storescu(scp.port, "--abort", sample("CT_small.dcm"))
     recorder.wait_until(lambda r: len(r.ended) == 1)
     assert recorder.ended[0][1] == "aborted"
     assert len(recorder.stored) == 1

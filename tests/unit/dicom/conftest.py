@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
-from dicom_files import as_ct
+from dicom_files import CREATED, Derive, as_ct, decoded
+from pydicom.dataset import Dataset
 
 from gateway.dicom.acquired import write_mr_series
 from gateway.dicom.secondary_capture import DerivedInstance, Encoding, Equipment, Marks, derive_series
 from gateway.dicom.volume import SourceSeries, read_series
 from pipelines.volume import Volume
 
-CREATED = datetime(2026, 4, 5, 6, 7, 8, tzinfo=UTC)
 _SAGITTAL = np.array([[1.0, 0, 0], [0, 0, -1.0], [0, 1.0, 0]]).T  # left, feet, posterior
 
 
@@ -73,9 +72,6 @@ def equipment() -> Equipment:
     return Equipment("Athanor", "Athanor gateway", "0.1.0", station_name="ATHANOR", serial_number="17")
 
 
-Derive = Callable[..., list[DerivedInstance]]
-
-
 @pytest.fixture(scope="session")
 def derive(equipment: Equipment) -> Derive:
     """`derive_series` with everything given but source, result and marks."""
@@ -89,3 +85,26 @@ def derive(equipment: Equipment) -> Derive:
         return list(derive_series(source, result, marks, encoding or Encoding(), equipment, **arguments))  # type: ignore[arg-type]
 
     return call
+
+
+@pytest.fixture(scope="session")
+def mr_result(mr_source: SourceSeries) -> Volume:
+    """What a generator might give: other values on the same grid, within its range."""
+    voxels = mr_source.volume.voxels
+    return mr_source.volume.with_voxels((3900 - voxels * 0.9).astype(np.float32))
+
+
+@pytest.fixture(scope="session")
+def mr_derived(mr_source: SourceSeries, mr_result: Volume, marks: Marks, derive: Derive) -> list[DerivedInstance]:
+    return derive(mr_source, mr_result, marks)
+
+
+@pytest.fixture(scope="session")
+def mr_ds(mr_derived: list[DerivedInstance]) -> Dataset:
+    return decoded(mr_derived[0])
+
+
+@pytest.fixture
+def mr_sources(mr_paths: list[Path]) -> list[Dataset]:
+    """The source's data sets in the order of its slices, to be changed at will."""
+    return [pydicom.dcmread(path) for path in mr_paths]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -153,6 +154,11 @@ def test_a_declared_count_already_passed_says_nothing() -> None:
     after_s, verdict = closes(series(instances, released(instances[-1].received_s)))
     assert after_s == pytest.approx(1)
     assert Signal.DECLARED not in verdict.signals
+
+
+def test_a_declared_count_of_multi_frame_instances_says_nothing() -> None:
+    clips = [InstanceEvidence(1000.0, number, images_in_acquisition=20, number_of_frames=10) for number in (1, 2)]
+    assert closes(series(clips, released(1000.0)))[0] == pytest.approx(5)
 
 
 def test_several_met_acquisitions_may_be_followed_by_another() -> None:
@@ -315,14 +321,32 @@ def test_a_localizer_of_one_slice_per_plane_has_only_its_numbers() -> None:
 
 
 def test_cosines_that_differ_by_rounding_are_one_stack() -> None:
-    instances = [replace(one, orientation=(1e-4 * (index % 2), *SAGITTAL[1:])) for index, one in enumerate(stack(20))]
+    instances = [
+        replace(one, orientation=(1e-4, *SAGITTAL[1:])) if index in (3, 4, 11) else one
+        for index, one in enumerate(stack(20))
+    ]
     assert closes(series(instances, released(instances[-1].received_s)))[0] == pytest.approx(1)
+
+
+def test_stacks_do_not_depend_on_which_slice_came_first() -> None:
+    """Each of the three tilts is parallel to the next one, the first and the last are not parallel."""
+    tilted = [replace(one, orientation=(0.008 * (index // 3), *SAGITTAL[1:])) for index, one in enumerate(stack(9))]
+    middle_first = tilted[3:6] + tilted[:3] + tilted[6:]
+    verdicts = [judge(series(order, released(1000.0)), 1100.0, POLICY) for order in (tilted, middle_first)]
+    assert verdicts[0] == verdicts[1]
 
 
 def test_a_rotating_view_has_only_its_numbers() -> None:
     instances = [replace(one, orientation=(index / 10, *SAGITTAL[1:])) for index, one in enumerate(stack(60))]
     _, verdict = closes(series(instances, released(instances[-1].received_s)))
     assert verdict.signals == (Signal.RELEASED, Signal.NUMBERS)
+
+
+def test_thousands_of_orientations_cost_no_time() -> None:
+    instances = [replace(one, orientation=(index / 50, *SAGITTAL[1:])) for index, one in enumerate(stack(4000))]
+    started_s = time.process_time()
+    closes(series(instances, released(instances[-1].received_s)))
+    assert time.process_time() - started_s < 1
 
 
 def test_positions_rounded_to_a_tenth_are_still_equally_spaced() -> None:

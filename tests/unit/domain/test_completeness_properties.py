@@ -31,7 +31,8 @@ instances = st.builds(
     instance_number=st.none() | small,
     acquisition_number=st.none() | st.integers(1, 2),
     images_in_acquisition=st.none() | st.integers(-1, 4),
-    orientation=st.sampled_from([None, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)]),
+    # a chain, in which each is parallel to the next one and the ends are not parallel to each other
+    orientation=st.sampled_from([None, *((tilt, 1.0, 0.0, 0.0, 0.0, -1.0) for tilt in (0.0, 0.008, 0.016))]),
     slice_position_mm=st.none() | small.map(lambda index: index * 3.3),
     number_of_frames=st.sampled_from([1, 1, 1, 30]),
     enhanced=st.booleans(),

@@ -46,6 +46,7 @@ def test_it_finds_what_re_finds(pattern: str, value: str) -> None:
         ("t2.*sag|sag.*t2", "SAG T2 TSE", True),
         (r"\bfs\b", "T2 FS SAG", True),
         (r"\bfs\b", "OFFSET", False),
+        (r"\bfs\b", "offs fs", True),
         (r"\BSET\b", "OFFSET", True),
         ("^stir$", "STIR", True),
         ("^stir$", "STIR 2", False),

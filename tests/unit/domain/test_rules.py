@@ -166,8 +166,8 @@ def test_a_rule_cannot_be_changed_through_its_options() -> None:
 
 def activate(asked: Rule) -> None:
     def resolve(name: str) -> str:
-        if name == "Modallity":
-            raise ConfigurationError("attribute: found Modallity; did you mean Modality?")
+        if name not in {"Modality", "SeriesDescription"}:
+            raise ConfigurationError(f"attribute: found {name}; did you mean Modality?")
         return name
 
     require_activatable(

@@ -16,11 +16,8 @@ from gateway.errors import NotDicom
 from gateway.network.outgoing import OutgoingInstance, data_set_pieces
 
 
-def testdata(name: str) -> Path:
+def sample(name: str) -> Path:
     return Path(str(get_testdata_file(name)))
-
-
-testdata.__test__ = False  # type: ignore[attr-defined]  # a helper, whatever its name
 
 
 def data_set(instance: OutgoingInstance, transfer_syntax_uid: str, piece: int = 1000) -> bytes:
@@ -33,7 +30,7 @@ def data_set(instance: OutgoingInstance, transfer_syntax_uid: str, piece: int = 
     "name", ["CT_small.dcm", "MR_small_implicit.dcm", "MR_small_jp2klossless.dcm", "MR_small_RLE.dcm"]
 )
 def test_in_its_stored_transfer_syntax_the_stored_bytes_go_out(name: str) -> None:
-    path = testdata(name)
+    path = sample(name)
     instance = OutgoingInstance.read(path)
     stored = path.read_bytes()
     # PS3.10 7.1: the data set begins after the 12 bytes of the group length and as many as it says
@@ -46,7 +43,7 @@ def test_in_its_stored_transfer_syntax_the_stored_bytes_go_out(name: str) -> Non
     "name", ["MR_small_jp2klossless.dcm", "MR_small_RLE.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_implicit.dcm"]
 )
 def test_in_another_transfer_syntax_the_same_object_goes_out(name: str, target: pydicom.uid.UID) -> None:
-    instance = OutgoingInstance.read(testdata(name))
+    instance = OutgoingInstance.read(sample(name))
     encoded = data_set(instance, target)
     sent = read_dataset(BytesIO(encoded), target.is_implicit_VR, is_little_endian=True)
     stored = pydicom.dcmread(instance.path)
@@ -60,12 +57,12 @@ def test_in_another_transfer_syntax_the_same_object_goes_out(name: str, target: 
 
 
 def test_a_second_attempt_sends_the_same_bytes() -> None:
-    instance = OutgoingInstance.read(testdata("MR_small_jp2klossless.dcm"))
+    instance = OutgoingInstance.read(sample("MR_small_jp2klossless.dcm"))
     assert data_set(instance, ExplicitVRLittleEndian) == data_set(instance, ExplicitVRLittleEndian)
 
 
 def test_colour_is_not_converted_on_the_way() -> None:
-    instance = OutgoingInstance.read(testdata("SC_rgb_jpeg_dcmtk.dcm"))
+    instance = OutgoingInstance.read(sample("SC_rgb_jpeg_dcmtk.dcm"))
     sent = read_dataset(BytesIO(data_set(instance, ExplicitVRLittleEndian)), False, is_little_endian=True)
     assert sent.PhotometricInterpretation.startswith("YBR_FULL")
     stored = pydicom.pixels.pixel_array(instance.path, raw=True)
@@ -73,7 +70,7 @@ def test_colour_is_not_converted_on_the_way() -> None:
 
 
 def test_a_file_that_is_not_what_it_was_said_to_be_is_refused(tmp_path: Path) -> None:
-    path = testdata("CT_small.dcm")
+    path = sample("CT_small.dcm")
     said = OutgoingInstance(path, "1.2.840.10008.5.1.4.1.1.2", "9.9.9", ExplicitVRLittleEndian)
     with pytest.raises(NotDicom, match=r"9\.9\.9"):
         data_set_pieces(said, ExplicitVRLittleEndian, 1000)
@@ -86,7 +83,7 @@ def test_a_file_that_is_not_what_it_was_said_to_be_is_refused(tmp_path: Path) ->
 
 
 def test_a_file_without_a_data_set_is_refused(tmp_path: Path) -> None:
-    stored = testdata("CT_small.dcm").read_bytes()
+    stored = sample("CT_small.dcm").read_bytes()
     offset = 128 + 4 + 12 + int.from_bytes(stored[140:144], "little")
     path = tmp_path / "headless.dcm"
     path.write_bytes(stored[:offset])
@@ -94,8 +91,13 @@ def test_a_file_without_a_data_set_is_refused(tmp_path: Path) -> None:
         OutgoingInstance.read(path)
 
 
+def test_a_file_without_a_sop_instance_uid_is_refused() -> None:
+    with pytest.raises(NotDicom, match="what is no UID"):
+        OutgoingInstance.read(sample("nested_priv_SQ.dcm"))
+
+
 def test_a_file_that_cannot_be_decoded_is_refused_by_name(tmp_path: Path) -> None:
-    ds = pydicom.dcmread(testdata("MR_small_jp2klossless.dcm"))
+    ds = pydicom.dcmread(sample("MR_small_jp2klossless.dcm"))
     ds.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f no codestream"])
     path = tmp_path / "broken.dcm"
     ds.save_as(path)

@@ -11,6 +11,8 @@ import pytest
 from pipelines.phantoms.tissues import Tissue
 from pipelines.spec import read_manifest
 from pipelines.training.bank import Bank, build_bank
+from pipelines.training.card import with_measurements
+from pipelines.training.evaluation import evaluate
 from pipelines.training.recipe import Recipe
 from pipelines.training.release import release
 from pipelines.training.trainer import BEST, make_generator, save_generator
@@ -61,17 +63,35 @@ def test_the_shifted_set_lies_outside_training(tiny_recipe: Recipe) -> None:
     assert muscle[1] == pytest.approx(1.2 * muscle[0])
 
 
-def test_a_release_states_what_it_holds(tiny_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_is_evaluated_and_released(tiny_recipe: Recipe, tmp_path: Path) -> None:
     run, weights = tmp_path / "run", tmp_path / "t2-to-stir"
     run.mkdir()
     weights.mkdir()
-    shutil.copy(WEIGHTS / "manifest.toml", weights)
+    for name in ("manifest.toml", "card.md"):
+        shutil.copy(WEIGHTS / name, weights)
     save_generator(make_generator(tiny_recipe), run / BEST)
-    (run / "metrics.json").write_text(json.dumps({"pipeline": "t2-to-stir"}), encoding="utf-8")
+    evaluate(tiny_recipe, run)
     release(tiny_recipe, run, weights)
     spec = read_manifest(weights)
     assert spec.version == tiny_recipe.version
     assert spec.generator.sha256 == hashlib.sha256(spec.weights_path.read_bytes()).hexdigest()
     assert spec.generator.parameters["ngf"] == tiny_recipe.networks.ngf
     assert spec.output.range == (0.0, 1250.0)
-    assert json.loads((weights / "metrics.json").read_text(encoding="utf-8"))["pipeline"] == "t2-to-stir"
+    measured = json.loads((weights / "metrics.json").read_text(encoding="utf-8"))["held_out"]
+    untrained, pixel_map = (measured["methods"][name]["mse"]["mean"] for name in ("generator", "pixel_map"))
+    assert pixel_map < untrained  # weights that learned nothing lose to a map of single pixels
+    assert measured["generator_minus"]["pixel_map"]["mse"]["mean"] == pytest.approx(untrained - pixel_map)
+    assert f"{pixel_map * 1000:.3f}" in (weights / "card.md").read_text(encoding="utf-8")
+
+
+def test_the_released_card_shows_the_released_metrics() -> None:
+    metrics = json.loads((WEIGHTS / "metrics.json").read_text(encoding="utf-8"))
+    card = (WEIGHTS / "card.md").read_text(encoding="utf-8")
+    assert with_measurements(card, metrics) == card
+    assert metrics["version"] == read_manifest(WEIGHTS).version
+    for measured in (metrics["held_out"], metrics["shifted"]):
+        assert measured["patients"] >= 30
+    for baseline in metrics["held_out"]["generator_minus"].values():
+        assert baseline["mse"]["high"] < 0
+        assert baseline["psnr_db"]["low"] > 0
+        assert baseline["ssim"]["low"] > 0

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from gateway.dicom.header import InstanceHeader
 from gateway.domain.states import SeriesState
-from gateway.store import intake, jobs, tables
+from gateway.store import jobs, tables
 from gateway.store.database import Database
 from gateway.store.intake import Caller, StoredFile
 from gateway.store.jobs import NewJob

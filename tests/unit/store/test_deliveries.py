@@ -1,4 +1,4 @@
-"""Deliveries: each instance has its answer, only what is missing is sent again, one destination never blocks another."""
+"""Deliveries: each instance has its answer, only what is missing is sent again, nobody blocks another."""
 
 from __future__ import annotations
 

@@ -1,0 +1,20 @@
+"""The table of contents: the stages in their order, what starts each, and where it runs.
+
+    modality --C-STORE--> receive --(clock)--> assemble --> route --> process --> deliver --C-STORE--> PACS
+                                                  (clock) sweep
+
+receive runs in the SCP, assemble and sweep in the clock. The other three are started by the announcement of a row of
+the outbox, on the queue of a kind of worker: what talks to a destination never keeps a generator waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gateway.store.outbox import DELIVER, PROCESS, ROUTE
+
+PROCESS_QUEUE = "process"  # one worker for each GPU, else one; the only process that loads torch
+TRANSFER_QUEUE = "transfer"  # one worker with threads
+
+QUEUE_OF: Mapping[str, str] = MappingProxyType({ROUTE: TRANSFER_QUEUE, PROCESS: PROCESS_QUEUE, DELIVER: TRANSFER_QUEUE})

@@ -1,0 +1,72 @@
+"""Peers of the end-to-end tests: a modality that sends, an Orthanc that answers, what the gateway says of it all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydicom
+
+from gateway.commands.sandbox import Sandbox
+from gateway.store import reports
+from gateway.store.database import Database
+
+
+@dataclass(slots=True)
+class Orthanc:
+    """A real Orthanc as the PACS; it can forward what it holds back to the gateway."""
+
+    dicom_port: int
+    http_port: int
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, body: Any) -> Any:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http_port}{path}", data=json.dumps(body).encode(), method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def instances(self, folder: Path, series_uid: str | None = None) -> list[Path]:
+        """Write every stored instance (of one series) into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        files = []
+        for found in self.get("/instances"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/instances/{found}/file") as answer:
+                content = answer.read()
+            file = folder / f"{found}.dcm"
+            file.write_bytes(content)
+            if series_uid in {None, str(pydicom.dcmread(file, stop_before_pixels=True).SeriesInstanceUID)}:
+                files.append(file)
+        return files
+
+
+WritePhantom = Callable[..., list[Path]]
+MakeGateway = Callable[..., Sandbox]
+
+
+def series_uid(paths: list[Path]) -> str:
+    """Series Instance UID of the first file."""
+    return str(pydicom.dcmread(paths[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
+
+
+def storescu(port: int, paths: list[Path], *options: str) -> subprocess.CompletedProcess[str]:
+    """DCMTK's storescu as the modality."""
+    command = ["storescu", "-v", "-aet", "SCANNER", "-aec", "ATHANOR", *options, "127.0.0.1", str(port)]
+    return subprocess.run([*command, *map(str, paths)], capture_output=True, text=True, timeout=120, check=False)
+
+
+def detail_of(database: Database, uid: str) -> dict[str, Any]:
+    """Everything that the gateway says about a series."""
+    with database.read() as connection:
+        series_id = reports.find_series(connection, uid)
+        assert series_id is not None, f"series {uid} is not known"
+        return reports.series_detail(connection, series_id)
