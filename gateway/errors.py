@@ -5,9 +5,12 @@
     ├── DicomError             what a peer sent
     │   ├── NotDicom           not a data set at all                     -> status 0xC000
     │   ├── DataSetMismatch    the data set contradicts the request      -> status 0xA900
-    │   └── UnsuitableSeries   valid DICOM that a pipeline cannot take   -> the job ends REFUSED
+    │   ├── UnsuitableSeries   valid DICOM that a pipeline cannot take   -> the job ends REFUSED
+    │   ├── Unmarked           a derived object that lacks a mark        -> it is never sent
+    │   └── network.upper_layer.AssociationLost   the peer broke the association, or the protocol
     ├── OutOfResources         disk reserve reached                      -> status 0xA700
     ├── DeliveryError          a destination did not take an instance
+    │   └── network.requestor.StepFailed          at which step, and whether to try again
     └── Unavailable            the database or the broker did not answer; try again
 
 Each message names the thing, what was found, what was expected and what to do. No message holds a patient attribute.
@@ -49,6 +52,10 @@ class UnsuitableSeries(DicomError):  # noqa: N818
         self.advice = advice
         text = f"{check}: found {found}; expected {expected}"
         super().__init__(f"{text}; {advice}" if advice else text)
+
+
+class Unmarked(DicomError):  # noqa: N818
+    """A derived object lacks one of its obligatory marks: it could be mistaken for an acquired one."""
 
 
 class OutOfResources(AthanorError):  # noqa: N818

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
@@ -62,6 +63,9 @@ def set_up(log_format: str = "auto", *, process: str) -> None:
     root.setLevel(logging.INFO)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
+    # a warning of these quotes the value that it is about
+    warnings.filterwarnings("ignore", module=r"pydicom\b.*")
+    logging.captureWarnings(capture=True)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(process=process)
 

@@ -91,9 +91,7 @@ def _known(value: float | None) -> tuple[float, ...]:
 
 
 def _field_of_view(facts: SeriesFacts) -> tuple[float, ...]:
-    return tuple(
-        count * spacing for count, spacing in zip(facts.shape[1:], facts.spacing_mm[1:], strict=True)
-    )
+    return tuple(count * spacing for count, spacing in zip(facts.shape[1:], facts.spacing_mm[1:], strict=True))
 
 
 # name in a manifest's ranges -> the values of a series that must lie inside; none when the headers do not say
@@ -172,9 +170,7 @@ class InputContract:
             )
         refused = [value for value in facts.image_type[1:] if value in self.refused_image_types]
         if refused:
-            yield Violation(
-                "image-type", _listed(facts.image_type), f"none of {_listed(self.refused_image_types)}"
-            )
+            yield Violation("image-type", _listed(facts.image_type), f"none of {_listed(self.refused_image_types)}")
         if facts.burned_in:
             yield Violation(
                 "burned-in", "Burned In Annotation YES", "NO or absent", "text would be translated as anatomy"
@@ -190,9 +186,7 @@ class InputContract:
         if self.body_parts and facts.body_part and facts.body_part not in self.body_parts:
             yield Violation("body-part", facts.body_part, _listed(self.body_parts))
         if self.scanning_sequences and not set(self.scanning_sequences) & set(facts.scanning_sequence):
-            yield Violation(
-                "scanning-sequence", _listed(facts.scanning_sequence), _listed(self.scanning_sequences)
-            )
+            yield Violation("scanning-sequence", _listed(facts.scanning_sequence), _listed(self.scanning_sequences))
 
     def _preparation(self, facts: SeriesFacts) -> Iterator[Violation]:
         for check, wanted, there, found in (
@@ -215,13 +209,9 @@ class InputContract:
             check = name.replace("_", "-")
             values = QUANTITIES[name](facts)
             if not values and name not in self.may_be_missing:
-                yield Violation(
-                    check, "nothing in the headers", str(allowed), "the series cannot be judged without it"
-                )
+                yield Violation(check, "nothing in the headers", str(allowed), "the series cannot be judged without it")
             if any(value not in allowed for value in values):
-                found = (
-                    "a value outside" if name in _PRIVATE else " x ".join(f"{value:.4g}" for value in values)
-                )
+                found = "a value outside" if name in _PRIVATE else " x ".join(f"{value:.4g}" for value in values)
                 yield Violation(check, found, str(allowed))
 
     def _description(self, facts: SeriesFacts) -> Iterator[Violation]:

@@ -99,12 +99,7 @@ class Table:
     def pair(self, key: str) -> tuple[float, float]:
         """Two finite numbers, the first not above the second."""
         value = self._take(key, "[low, high]")
-        if (
-            not isinstance(value, list)
-            or len(value) != 2
-            or not all(map(_is_number, value))
-            or value[0] > value[1]
-        ):
+        if not isinstance(value, list) or len(value) != 2 or not all(map(_is_number, value)) or value[0] > value[1]:
             self.refuse(key, value, "[low, high], two numbers with low <= high")
         return float(value[0]), float(value[1])
 
@@ -128,9 +123,7 @@ class Table:
         values = self._take(key, f"tables [[{self._prefix}{key}]]")
         if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
             self.refuse(key, values, f"at least one table [[{self._prefix}{key}]]")
-        return tuple(
-            Table(value, self._path, f"{self._prefix}{key}[{index}].") for index, value in enumerate(values)
-        )
+        return tuple(Table(value, self._path, f"{self._prefix}{key}[{index}].") for index, value in enumerate(values))
 
     def _take(self, key: str, expected: str, default: Any = _ABSENT) -> Any:
         self._read.add(key)

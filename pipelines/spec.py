@@ -79,15 +79,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.contract import (
-    QUANTITIES,
-    DescriptionWords,
-    InputContract,
-    Presence,
-    Range,
-    SeriesFacts,
-    Violation,
-)
+from pipelines.contract import QUANTITIES, DescriptionWords, InputContract, Presence, Range, SeriesFacts, Violation
 from pipelines.errors import ManifestError
 from pipelines.manifest import Table
 
@@ -223,9 +215,7 @@ def read_manifest(folder: Path) -> PipelineSpec:
     )
     root.refuse_unknown()
     if spec.id != folder.resolve().name:
-        raise ManifestError(
-            f"{path}: id: found {spec.id!r}, expected the folder's name {folder.resolve().name!r}"
-        )
+        raise ManifestError(f"{path}: id: found {spec.id!r}, expected the folder's name {folder.resolve().name!r}")
     roles = [contract.role for contract in spec.inputs]
     if len(set(roles)) != len(roles):
         raise ManifestError(f"{path}: inputs: found roles {roles}, expected each role once")

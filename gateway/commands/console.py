@@ -18,6 +18,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from gateway.dicom.provenance import require_sound
 from gateway.settings import Settings, read_settings
 from gateway.store.database import Database
 
@@ -42,7 +43,7 @@ chosen = Chosen()
 
 def settings() -> Settings:
     """The settings in use."""
-    return read_settings(chosen.settings_file)
+    return require_sound(read_settings(chosen.settings_file))
 
 
 @contextmanager

@@ -15,21 +15,12 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import (
-    UID,
-    JPEG2000TransferSyntaxes,
-    JPEGLSTransferSyntaxes,
-    JPEGTransferSyntaxes,
-    RLELossless,
-)
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
 
 from gateway.errors import UnsuitableSeries
 
-# PS3.5 A.4: what pydicom and the decoders behind it can take apart; anything else is refused before it is
-# tried
 _CODESTREAM_SYNTAXES = frozenset({*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEGTransferSyntaxes})
-# start of frame: every marker FFC0-FFCF but DHT, JPG and DAC (ISO 10918-1 B.1.1.3), and JPEG-LS (ISO 14495-1
-# C.1.1)
+# start of frame: all markers FFC0-FFCF but DHT, JPG and DAC (ISO 10918-1 B.1.1.3), and that of JPEG-LS (ISO 14495-1)
 _START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 _LONGEST_REASON = 200
 _DECODERS_GAVE_UP = (
@@ -96,40 +87,40 @@ def _decoders_words() -> Iterator[None]:
 
 
 def _require_honest_codestreams(ds: Dataset, number_of_frames: int) -> None:
-    """Raise UnsuitableSeries when a codestream announces another size than the header: decoders believe it."""
+    """Raise UnsuitableSeries when a codestream announces another shape than the header: decoders believe it."""
     syntax: UID = ds.file_meta.TransferSyntaxUID
     if syntax not in _CODESTREAM_SYNTAXES:
         if syntax.is_encapsulated and syntax != RLELossless:
             raise UnsuitableSeries("undecodable", f"transfer syntax {syntax.name}", "one of still images")
         return
     for codestream in generate_frames(ds.PixelData, number_of_frames=number_of_frames):
-        found = jpeg_2000_size(codestream) if syntax in JPEG2000TransferSyntaxes else jpeg_size(codestream)
-        if found != (ds.Rows, ds.Columns):
-            said = f"a codestream of {found[0]} x {found[1]}" if found else "a codestream without a header"
-            raise UnsuitableSeries("undecodable", said, f"{ds.Rows} x {ds.Columns} as the header says")
+        found = jpeg_2000_shape(codestream) if syntax in JPEG2000TransferSyntaxes else jpeg_shape(codestream)
+        if found != (ds.Rows, ds.Columns, 1):
+            said = "a codestream of {} x {} x {}".format(*found) if found else "no codestream of this syntax"
+            raise UnsuitableSeries("undecodable", said, f"{ds.Rows} x {ds.Columns} x 1 as the header says")
 
 
-def jpeg_size(codestream: bytes) -> tuple[int, int] | None:
-    """(rows, columns) that a JPEG or JPEG-LS codestream announces, None when it announces nothing."""
-    position = 2  # after the start of image
-    while position + 9 <= len(codestream) and codestream[position] == 0xFF:
+def jpeg_shape(codestream: bytes) -> tuple[int, int, int] | None:
+    """(rows, columns, components) that a JPEG or JPEG-LS codestream announces, None when it is none."""
+    if not codestream.startswith(b"\xff\xd8"):
+        return None
+    position = 2
+    while position + 10 <= len(codestream) and codestream[position] == 0xFF:
         marker = codestream[position + 1]
         if marker == 0xFF:  # fill
             position += 1
             continue
         if marker in _START_OF_FRAME:
-            rows, columns = unpack_from(">HH", codestream, position + 5)
-            return rows, columns
+            rows, columns, components = unpack_from(">HHB", codestream, position + 5)
+            return rows, columns, components
         position += 2 + unpack_from(">H", codestream, position + 2)[0]
     return None
 
 
-def jpeg_2000_size(codestream: bytes) -> tuple[int, int] | None:
-    """(rows, columns) in the SIZ marker of a JPEG 2000 codestream (ISO 15444-1 A.5.1), None without one."""
-    start = codestream.find(
-        b"\xff\x4f\xff\x51"
-    )  # SOC and SIZ; some writers put a JP2 file around the codestream
-    if start < 0 or len(codestream) < start + 24:
+def jpeg_2000_shape(codestream: bytes) -> tuple[int, int, int] | None:
+    """(rows, columns, components) in the SIZ marker of a JPEG 2000 codestream (ISO 15444-1 A.5.1), None without one."""
+    if not codestream.startswith(b"\xff\x4f\xff\x51") or len(codestream) < 42:
         return None
-    columns, rows, left, top = unpack_from(">4I", codestream, start + 8)
-    return rows - top, columns - left
+    columns, rows, left, top = unpack_from(">4I", codestream, 8)
+    (components,) = unpack_from(">H", codestream, 40)
+    return rows - top, columns - left, components

@@ -12,9 +12,22 @@ from gateway.dicom.encoding import Encoding
 from gateway.dicom.loop_guard import OwnIdentity
 from gateway.dicom.marks import Equipment, Marks
 from gateway.dicom.volume import SourceSeries
-from gateway.errors import UnsuitableSeries
+from gateway.domain.uids import check_root
+from gateway.errors import ConfigurationError, UnsuitableSeries
 from gateway.settings import Destination, Settings
 from pipelines.spec import PipelineSpec
+
+
+def require_sound(settings: Settings) -> Settings:
+    """`settings`, after what only the writer of derived series can judge; raises ConfigurationError."""
+    check_root(settings.node.uid_root)
+    equipment_of(settings)
+    for name, destination in settings.destinations.items():
+        try:
+            encoding_of(destination, settings)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"destinations.{name}: {error}") from error
+    return settings
 
 
 def require_fit(spec: PipelineSpec, source: SourceSeries) -> None:

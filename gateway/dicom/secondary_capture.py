@@ -50,7 +50,7 @@ from gateway.dicom.marks import (
 )
 from gateway.dicom.volume_source import SourceFrame, SourceSeries
 from gateway.domain.uids import derived_uid
-from gateway.errors import DicomError, NotDicom
+from gateway.errors import NotDicom, Unmarked
 from pipelines.volume import Volume
 
 __all__ = ["DerivedInstance", "Encoding", "Equipment", "Marks", "derive_series", "require_marks"]
@@ -140,7 +140,7 @@ def derive_series(
 def require_marks(path: Path) -> None:
     """Return when the Part 10 file at `path` carries every obligatory mark.
 
-    Raises DicomError naming the first that is missing, NotDicom when the file cannot be read.
+    Raises Unmarked naming the first that is missing, NotDicom when the file cannot be read.
     """
     try:
         ds = pydicom.dcmread(path, stop_before_pixels=True)
@@ -149,7 +149,7 @@ def require_marks(path: Path) -> None:
         found = type(error).__name__
         raise NotDicom(f"{path.name}: found {found} while reading, expected a DICOM file; it is damaged") from None
     if missing:
-        raise DicomError(
+        raise Unmarked(
             f"{path.name}: found no valid {missing}, expected every mark of a derived instance; "
             "it must not leave this node: run the job again"
         )

@@ -97,9 +97,7 @@ def _voxels(in_order: Sequence[FrameHeader], stored: StoredPixels) -> NDArray[np
     by_instance = sorted(enumerate(in_order), key=lambda entry: (entry[1].path, entry[1].frame_number or 0))
     for path, entries in groupby(by_instance, key=lambda entry: entry[1].path):
         slices = list(entries)
-        for (index, header), frame in zip(
-            slices, stored_frames(path, slices[0][1].number_of_frames), strict=True
-        ):
+        for (index, header), frame in zip(slices, stored_frames(path, slices[0][1].number_of_frames), strict=True):
             bright = stored.inverted(frame) if stored.photometric == "MONOCHROME1" else frame
             slope, intercept = _rescale(header.ds)
             voxels[index] = bright * slope + intercept  # in float64, rounded once

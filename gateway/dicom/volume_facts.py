@@ -13,9 +13,7 @@ from gateway.errors import UnsuitableSeries
 from pipelines.spec import SeriesFacts
 
 _WITHIN = math.cos(math.radians(20))  # a plane keeps its name up to 20 degrees of obliquity
-_SAME_TIME = (
-    0.05  # fraction by which times may differ between slices: interleaved packages differ by rounding
-)
+_SAME_TIME = 0.05  # fraction by which times may differ between slices: interleaved packages differ by rounding
 _SYNTHESIZING_EQUIPMENT = "109100"  # CID 7005
 _NO_STACK = ("LOCALIZER", "MOSAIC")  # Siemens tiles a volume into one image and calls it MOSAIC
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
@@ -57,9 +55,7 @@ def series_facts(frames: Sequence[Dataset], grid: Grid) -> SeriesFacts:
 def plane_of(grid: Grid) -> str:
     """sagittal, coronal or axial when the normal is within 20 degrees of that axis, otherwise oblique."""
     x, y, z = (abs(float(component)) for component in grid.direction[:, 0])
-    return next(
-        (name for name, part in (("sagittal", x), ("coronal", y), ("axial", z)) if part >= _WITHIN), "oblique"
-    )
+    return next((name for name, part in (("sagittal", x), ("coronal", y), ("axial", z)) if part >= _WITHIN), "oblique")
 
 
 def _any(frames: Sequence[Dataset], asked: Callable[[Dataset], bool | None]) -> bool | None:
@@ -92,9 +88,7 @@ def _scanning_sequence(ds: Dataset) -> tuple[str, ...]:
     """Scanning Sequence (PS3.3 C.8.3.1), or its terms for what enhanced objects say in C.8.13.4."""
     if "ScanningSequence" in ds or "EchoPulseSequence" not in ds:
         return texts_of(ds, "ScanningSequence")
-    terms = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}.get(
-        text_of(ds, "EchoPulseSequence"), ()
-    )
+    terms = {"SPIN": ("SE",), "GRADIENT": ("GR",), "BOTH": ("SE", "GR")}.get(text_of(ds, "EchoPulseSequence"), ())
     for keyword, term in (("InversionRecovery", "IR"), ("EchoPlanarPulseSequence", "EP")):
         if flag_of(ds, keyword):
             terms += (term,)

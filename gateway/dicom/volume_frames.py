@@ -17,7 +17,6 @@ from gateway.dicom.pixels import require_grey
 from gateway.dicom.volume_values import items_of, positive_of
 from gateway.errors import NotDicom, UnsuitableSeries
 
-_MOST_FRAMES = 100_000  # a header may claim 2^31
 _FUNCTIONAL_GROUPS = frozenset({0x52009229, 0x52009230})  # Shared and Per-Frame Functional Groups Sequence
 
 
@@ -80,10 +79,7 @@ def _read_header(path: Path) -> Dataset:
 
 
 def _number_of_frames(ds: Dataset) -> int:
-    frames = int(positive_of(ds, "NumberOfFrames") or 1)
-    if frames > _MOST_FRAMES:
-        raise UnsuitableSeries("too-large", f"{frames} frames in one instance", f"at most {_MOST_FRAMES}")
-    return frames
+    return int(positive_of(ds, "NumberOfFrames") or 1)
 
 
 def _bytes_needed(ds: Dataset) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,16 +82,9 @@ def _require_same(frames: Sequence[Dataset], check: str, *keywords: str) -> None
     for keyword in keywords:
         values = {text_of(ds, keyword) or "none" for ds in frames}
         if len(values) > 1:
-            shown = (
-                "different values"
-                if len(values) > 3 or keyword.endswith("UID")
-                else ", ".join(sorted(values))
-            )
+            shown = "different values" if len(values) > 3 or keyword.endswith("UID") else ", ".join(sorted(values))
             raise UnsuitableSeries(
-                check,
-                f"{keyword} {shown}",
-                "one value in the series",
-                "send the parts as series of their own",
+                check, f"{keyword} {shown}", "one value in the series", "send the parts as series of their own"
             )
 
 
@@ -109,14 +103,9 @@ def _direction(cosines: Vector) -> Vector:
     """Unit columns (normal, down a column, along a row) from the cosines; normal = row x column."""
     row, column = cosines[:3], cosines[3:]
     lengths = np.linalg.norm(row), np.linalg.norm(column)
-    if (
-        any(abs(length - 1) > 10 * _SAME_COSINE for length in lengths)
-        or abs(row @ column) > 10 * _SAME_COSINE
-    ):
+    if any(abs(length - 1) > 10 * _SAME_COSINE for length in lengths) or abs(row @ column) > 10 * _SAME_COSINE:
         raise UnsuitableSeries(
-            "no-geometry",
-            "Image Orientation (Patient) that is not orthonormal",
-            "two orthogonal unit vectors",
+            "no-geometry", "Image Orientation (Patient) that is not orthonormal", "two orthogonal unit vectors"
         )
     row = row / lengths[0]
     column = column - (column @ row) * row
@@ -149,9 +138,9 @@ def _slice_spacing(along: Vector, frames: Sequence[Dataset]) -> float:
     thickness = positive_of(frames[0], "SliceThickness")
     # some devices write the gap in place of the distance between centres; a gap is less than the thickness
     if declared is not None and declared >= (thickness or 0) and usual > _MISSING * declared:
-        _missing(usual, declared)
+        _refuse_missing(usual, declared)
     if steps.max() > _MISSING * usual:
-        _missing(float(steps.max()), usual)
+        _refuse_missing(float(steps.max()), usual)
     spacing = float(along[-1] - along[0]) / len(steps)
     off = float(np.abs(along - along[0] - spacing * np.arange(len(along))).max())
     if off > max(_REGULAR * spacing, _SAME_POSITION_MM):
@@ -163,7 +152,7 @@ def _slice_spacing(along: Vector, frames: Sequence[Dataset]) -> float:
     return spacing
 
 
-def _missing(found: float, expected: float) -> None:
+def _refuse_missing(found: float, expected: float) -> NoReturn:
     raise UnsuitableSeries(
         "missing-slices",
         f"a step of {found:.2f} mm",

@@ -30,7 +30,7 @@ from pynetdicom.presentation import (
     negotiate_as_requestor,
 )
 
-from gateway.network.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from gateway.domain.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from gateway.network.upper_layer import ProtocolViolation
 
 logging.getLogger("pynetdicom").propagate = False  # it quotes what peers sent; what matters is raised anyway

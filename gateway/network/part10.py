@@ -9,8 +9,7 @@ from __future__ import annotations
 import struct
 from functools import lru_cache
 
-IMPLEMENTATION_CLASS_UID = "2.25.256054445383098610110522200787786619564"
-IMPLEMENTATION_VERSION_NAME = "ATHANOR_0_1"
+from gateway.domain.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 
 def part10_prefix(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, source_ae_title: str) -> bytes:

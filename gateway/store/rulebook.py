@@ -58,7 +58,7 @@ def require_usable(rules: Sequence[Rule], settings: Settings) -> None:
 
 
 def apply(connection: Connection, rules: Sequence[Rule], *, author: str, reason: str) -> list[Change]:
-    """Make `rules` the active list. A rule that changed gets a new version; one that is missing is retired, not lost."""
+    """Make `rules` the active list: what changed gets a new version, what is missing is retired and not lost."""
     in_force = {version.rule.name: version for version in active(connection)}
     connection.execute(sa.update(rule_version).where(rule_version.c.active).values(active=False))
     changes = []

@@ -16,7 +16,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from gateway.dicom.secondary_capture import Encoding, Marks, require_marks
 from gateway.dicom.volume import SourceSeries, read_series
-from gateway.errors import DicomError, NotDicom
+from gateway.errors import NotDicom, Unmarked
 
 PLAIN = Encoding(label=False)
 
@@ -203,12 +203,12 @@ def test_no_file_without_each_of_its_marks(mr_ds: Dataset, tmp_path: Path, keywo
     require_marks(path)
     del without[keyword]
     without.save_as(path, enforce_file_format=True)
-    with pytest.raises(DicomError, match=keyword):
+    with pytest.raises(Unmarked, match=keyword):
         require_marks(path)
     if keyword in _ELSEWHERE:
         setattr(without, keyword, _ELSEWHERE[keyword])
         without.save_as(path, enforce_file_format=True)
-        with pytest.raises(DicomError, match=keyword):
+        with pytest.raises(Unmarked, match=keyword):
             require_marks(path)
 
 
@@ -219,12 +219,12 @@ def test_a_sequence_without_its_code_is_no_mark(mr_ds: Dataset, tmp_path: Path, 
     for item in without[sequence]:
         item.PurposeOfReferenceCodeSequence[0].CodeValue = "113037"
     without.save_as(path, enforce_file_format=True)
-    with pytest.raises(DicomError, match=sequence):
+    with pytest.raises(Unmarked, match=sequence):
         require_marks(path)
 
 
 def test_neither_an_acquired_nor_a_broken_file_has_marks(mr_paths: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(DicomError, match="SyntheticData"):
+    with pytest.raises(Unmarked, match="SyntheticData"):
         require_marks(mr_paths[0])
     broken = tmp_path / "broken.dcm"
     broken.write_bytes(b"nothing")

@@ -168,6 +168,15 @@ def test_one_synthetic_slice_makes_the_series_synthetic(tmp_path, mark):
     assert facts_of(tmp_path, lambda index, ds: mark(ds) if index == 1 else None).synthetic
 
 
+def test_a_frame_of_an_enhanced_series_keeps_its_characters(tmp_path):
+    def edit(index: int, ds: Dataset) -> None:
+        if index == -1:
+            ds.SpecificCharacterSet, ds.PatientName = "ISO_IR 192", "Łukasiewicz^Żaneta"
+
+    frames = read_series([write_enhanced(tmp_path, ramp(), edit=edit)]).frames
+    assert {str(frame.ds.PatientName) for frame in frames} == {"Łukasiewicz^Żaneta"}
+
+
 def test_frames_of_several_multi_frame_instances_make_one_volume(tmp_path):
     stored = ramp(6)
     parts = []

@@ -207,8 +207,18 @@ def test_a_codestream_larger_than_its_header(tmp_path, syntax):
     ds.Rows, ds.Columns = 10, 12
     ds.save_as(paths[0])
     refusal = refused(paths)
-    assert (refusal.check, refusal.found) == ("undecodable", "a codestream of 40 x 48")
-    assert refusal.expected == "10 x 12 as the header says"
+    assert (refusal.check, refusal.found) == ("undecodable", "a codestream of 40 x 48 x 1")
+    assert refusal.expected == "10 x 12 x 1 as the header says"
+
+
+def test_a_codestream_of_many_components(tmp_path):
+    """Each would be decoded before anybody notices that a grey image has one."""
+    (path,) = write_series(tmp_path, ramp(1, 40, 48), Form(syntax=JPEG2000Lossless))
+    ds = pydicom.dcmread(path)
+    (codestream,) = generate_frames(ds.PixelData, number_of_frames=1)
+    ds.PixelData = encapsulate([codestream[:40] + (16384).to_bytes(2, "big") + codestream[42:]])
+    ds.save_as(path)
+    assert refused([path]).found == "a codestream of 40 x 48 x 16384"
 
 
 def test_a_video_is_no_stack(tmp_path):

@@ -23,9 +23,7 @@ def smooth(rows: int, columns: int) -> torch.Tensor:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    rows=st.integers(1, 90), columns=st.integers(1, 90), row_mm=st.floats(0.3, 2.0), column_mm=st.floats(0.3, 2.0)
-)
+@given(rows=st.integers(1, 90), columns=st.integers(1, 90), row_mm=st.floats(0.3, 2.0), column_mm=st.floats(0.3, 2.0))
 def test_the_way_back_ends_on_the_source_grid(rows, columns, row_mm, column_mm):
     plan = InPlane.plan((rows, columns), (row_mm, column_mm), SPEC)
     there = plan.to_trained(torch.rand(2, 1, rows, columns) * 2 - 1)
