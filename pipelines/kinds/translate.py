@@ -80,11 +80,13 @@ class Translate:
 
     def _to_unit(self, inputs: Mapping[str, Volume], quality: Sequence[SliceQuality]) -> Voxels:
         """(slices, roles, rows, columns) in [-1, 1], each role on the scale of those slices that may set it."""
-        percentiles = self.spec.intensity.percentiles
-        scaled = [
-            intensity.fit(volume.voxels[each.sets_scale], percentiles).to_unit(volume.voxels)
-            for volume, each in zip(inputs.values(), quality, strict=True)
-        ]
+        scaled = []
+        for (role, volume), each in zip(inputs.items(), quality, strict=True):
+            try:
+                scale = intensity.fit(volume.voxels[each.sets_scale], self.spec.intensity.percentiles)
+            except ValueError as error:  # a few pixels that differ are contrast, but no image
+                raise Unsuitable("constant", f"{role}: hardly any contrast", "an image", str(error)) from error
+            scaled.append(scale.to_unit(volume.voxels))
         return np.stack(scaled, axis=1)
 
     @torch.inference_mode()

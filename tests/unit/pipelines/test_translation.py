@@ -100,6 +100,14 @@ def test_a_constant_series_is_refused(released, volume):
     assert refusal.value.check == "constant"
 
 
+def test_a_few_pixels_are_no_image(released, make_volume):
+    voxels = np.zeros((3, 64, 64), np.float32)
+    voxels[:, 30:32, 30:32] = 9.0
+    with pytest.raises(Unsuitable) as refusal:
+        released({"T2W": make_volume(3, 64, 64).with_voxels(voxels)}, ignore)
+    assert refusal.value.check == "constant"
+
+
 @pytest.mark.parametrize("roles", [[], ["T1W"], ["T1W", "T2W"]])
 def test_other_roles_are_refused(released, volume, roles):
     with pytest.raises(Unsuitable) as refusal:
