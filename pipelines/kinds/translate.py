@@ -20,6 +20,9 @@ from pipelines.safety.pixels import SliceQuality, inspect_slices
 from pipelines.spec import PipelineSpec
 from pipelines.volume import Volume, Voxels
 
+# Measured with the U-Net of ngf 16 at 256 x 256. One thread: 35 ms a slice in batches of 1 to 4, 42 in batches of 8;
+# channels_last gains nothing (36 to 38 ms). Two threads on two busy cores: 57 ms in batches of 4, 99 one by one.
+# All agree within 1.1e-6 of a range of 2.
 BATCH = 4
 _WARM_UP_SIDE = 256  # pixels; the usual matrix
 

@@ -29,7 +29,7 @@ class _Slice:
     x: Plane
     y: Plane
     z: Plane
-    middle: tuple[Plane, Plane, Plane]  # coarse, middle and fine texture fields here
+    texture: tuple[Plane, Plane]  # coarse and middle fields here
 
     def window(self, y_mm: float, z_mm: float, reach_mm: float) -> _Slice:
         """The part within `reach_mm` of a point, sharing memory with the whole."""
@@ -37,9 +37,9 @@ class _Slice:
         near_z = np.flatnonzero(np.abs(self.z[:, self.z.shape[1] // 2] - z_mm) < reach_mm)
         rows = slice(int(near_z[0]), int(near_z[-1]) + 1) if near_z.size else slice(0, 0)
         columns = slice(int(near_y[0]), int(near_y[-1]) + 1) if near_y.size else slice(0, 0)
-        coarse, middle, fine = (plane[rows, columns] for plane in self.middle)
         here = (rows, columns)
-        return _Slice(self.labels[here], self.x[here], self.y[here], self.z[here], (coarse, middle, fine))
+        coarse, medium = (plane[here] for plane in self.texture)
+        return _Slice(self.labels[here], self.x[here], self.y[here], self.z[here], (coarse, medium))
 
     def local(self, centre_mm: tuple[float, float], tilt_rad: float) -> tuple[Plane, Plane]:
         """(u, v): mm to the back and upwards from `centre_mm` along axes tilted by `tilt_rad`."""
@@ -61,21 +61,21 @@ def paint_slice(patient: SpinePatient, x: Plane, y_mm: Curve, z_mm: Curve) -> La
     shape = (len(z_mm), len(y_mm))
     rows, columns = z_mm.astype(np.float32), y_mm.astype(np.float32)
     middle_x = float(np.mean(x))
-    coarse, medium, fine = (_field(patient, pair, middle_x, rows, columns) for pair in range(3))
+    coarse, medium = (_field(patient, pair, middle_x, rows, columns) for pair in range(2))
     curve = np.interp(z_mm, CURVE_Z_MM, patient.body.curve_mm * np.cos(2 * np.pi * CURVE_Z_MM / 400)).astype(np.float32)
     whole = _Slice(
         labels=np.full(shape, Tissue.AIR, dtype=np.uint8),
         x=np.broadcast_to(x, shape).astype(np.float32) - curve[:, None],
         y=columns[None, :] + 0.35 * medium,  # boundaries of living tissue are not drawn with a ruler
         z=rows[:, None] + 0.35 * coarse,
-        middle=(coarse, medium, fine),
+        texture=(coarse, medium),
     )
     along = _curves(patient, z_mm)
     _paint_trunk(whole, patient, along)
     _paint_vessels(whole, patient, along)
     _paint_canal(whole, patient, along)
-    for index, vertebra in enumerate(patient.vertebrae):
-        _paint_arch(whole, patient, vertebra, index)
+    for vertebra in patient.vertebrae:
+        _paint_arch(whole, patient, vertebra)
     for disc in patient.discs:
         _paint_disc(whole.window(*disc.centre_mm, 36.0), disc)
     for vertebra in patient.vertebrae:
@@ -90,7 +90,7 @@ def paint_slice(patient: SpinePatient, x: Plane, y_mm: Curve, z_mm: Curve) -> La
 
 def _field(patient: SpinePatient, pair: int, x_mm: float, z_mm: Plane, y_mm: Plane) -> Plane:
     """A texture field at `x_mm`: the two fields of a pair turned into each other, so that neighbours resemble."""
-    angle = x_mm / (14.0, 7.0, 2.5)[pair]
+    angle = x_mm / (14.0, 7.0)[pair]
     rows = np.round(z_mm / FIELD_STEP_MM).astype(np.intp) % FIELD_SIZE
     columns = np.round(y_mm / FIELD_STEP_MM).astype(np.intp) % FIELD_SIZE
     first, second = patient.fields[2 * pair], patient.fields[2 * pair + 1]
@@ -126,7 +126,7 @@ def _curves(patient: SpinePatient, z_mm: Curve) -> dict[str, Plane]:
 def _paint_trunk(whole: _Slice, patient: SpinePatient, along: dict[str, Plane]) -> None:
     """Skin, fat, muscles of the back and the belly, and the mixture of bowel and fat between."""
     body = patient.body
-    coarse, medium, _ = whole.middle
+    coarse, medium = whole.texture
     inside = (whole.y > along["front_skin"]) & (whole.y < along["skin"])
     whole.paint(inside, Tissue.SKIN)
     whole.paint((whole.y > along["front_skin"] + 2) & (whole.y < along["skin"] - 2), Tissue.SUBCUTANEOUS_FAT)
@@ -201,7 +201,7 @@ def _paint_canal(whole: _Slice, patient: SpinePatient, along: dict[str, Plane]) 
     sac = (np.abs(offset) < half * roundness) & (half > 0.8)
     whole.paint((np.abs(offset) < half * roundness + 0.5) & (half > 0.8), Tissue.CORTEX)
     whole.paint(sac, Tissue.CSF)
-    _, medium, _ = whole.middle
+    _, medium = whole.texture
     below = whole.z < body.conus_z_mm + 6
     strands = np.sin(2 * np.pi * (offset - 0.4 * whole.x + 0.8 * medium + 0.02 * whole.z) / body.root_period_mm)
     whole.paint(sac & below & (offset > -0.15 * half) & (strands > 0.35), Tissue.NERVE_ROOT)
@@ -236,7 +236,7 @@ def _paint_body(part: _Slice, vertebra: Vertebra) -> None:
     channel = (u > 0.55 * depth) & (np.abs(v) < 0.9 + 0.16 * (u - 0.55 * depth)) & (np.abs(part.x) < 5)
     part.paint(marrow & channel, Tissue.BASIVERTEBRAL_VEIN)
     if vertebra.oedema:
-        coarse, medium, _ = part.middle
+        coarse, medium = part.texture
         floor = height * (1.0 - 2.0 * vertebra.oedema) + 2.5 * medium + 2.0 * coarse
         part.paint(marrow & (v > floor), Tissue.OEDEMA)
         line = np.abs(v - 0.55 * height - 0.8 * medium) < 0.7
@@ -261,7 +261,7 @@ def _paint_disc(part: _Slice, disc: Disc) -> None:
         focus = np.exp(-0.5 * ((part.x - disc.protrusion_x_mm) / 5.0) ** 2)
         bump = (u > depth - 1.5) & (back**2 + (v / (0.7 * disc.half_height_mm + 1.5)) ** 2 < focus**2)
         part.paint(bump, disc.annulus)
-    _, medium, _ = part.middle
+    _, medium = part.texture
     nucleus = ((u - 0.04 * depth) / (0.68 * depth)) ** 2 + np.abs(v / (0.80 * height)) ** 2.6 < 1 + 0.1 * medium
     part.paint(nucleus & annulus & (across > 0.45), disc.nucleus)
     cleft = (np.abs(v) < 0.55) & (np.abs(u) < 0.5 * depth)
@@ -274,7 +274,7 @@ def _paint_modic(part: _Slice, disc: Disc, patient: SpinePatient) -> None:
     if part.labels.size == 0:
         return
     u, v = part.local(disc.centre_mm, disc.tilt_rad)
-    coarse, medium, _ = part.middle
+    coarse, medium = part.texture
     start, end = disc.modic_extent
     along = (u > start * disc.half_depth_mm) & (u < end * disc.half_depth_mm)
     deep = np.abs(v) < disc.half_height_mm + 2.0 + disc.modic_depth_mm + 1.2 * medium + 1.2 * coarse
@@ -288,12 +288,12 @@ def _paint_blob(part: _Slice, blob: Blob, patient: SpinePatient) -> None:
         return
     x, y, z = blob.centre_mm
     distance = np.sqrt((part.x - x) ** 2 + (part.y - y) ** 2 + (part.z - z) ** 2)
-    _, medium, _ = part.middle
+    _, medium = part.texture
     marrow = patient.tissues[part.labels] == Tissue.MARROW
     part.paint(marrow & (distance < blob.radius_mm * (1 + 0.15 * medium)), blob.tissue)
 
 
-def _paint_arch(whole: _Slice, patient: SpinePatient, vertebra: Vertebra, index: int) -> None:
+def _paint_arch(whole: _Slice, patient: SpinePatient, vertebra: Vertebra) -> None:
     """Spinous process in the midline, lamina beside it, then pedicle, articular processes and foramen."""
     if vertebra.name in ("S2", "S3", "S4"):
         return

@@ -64,7 +64,9 @@ class FatCompartment:
 
 FAT_PROTON_DENSITY = 0.95
 FAT_T1_MS = (230.0, 265.0)  # tabulated 240-250 at 1.5 T; also what clinical inversion times of 150-165 ms null
-FAT_T2_MS = (70.0, 170.0)  # 60-80 in single echo, 68 at 3 T to 165; longer still under the refocusing train of a TSE
+# 60-80 in single echo, 68 at 3 T, up to 165; the refocusing train of a TSE undoes the J-coupling, so that fat is often
+# brighter than fluid there: the upper end is chosen so that both orders occur
+FAT_T2_MS = (70.0, 260.0)
 
 PROPERTIES: dict[Tissue, Properties] = {
     Tissue.AIR: Properties(1000, 1, 0.0, 0.0, 0.0, "no signal"),
