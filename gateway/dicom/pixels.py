@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from struct import error as StructError  # noqa: N812 - the standard library names an exception in lower case
 from struct import unpack_from
 
 import numpy as np
@@ -15,24 +14,27 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGLSTransferSyntaxes, JPEGTransferSyntaxes, RLELossless
+from pydicom.uid import (
+    UID,
+    JPEG2000TransferSyntaxes,
+    JPEGBaseline8Bit,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
+    RLELossless,
+)
 
+from gateway.dicom.decoder_process import DecoderProcess
+from gateway.dicom.volume_values import DAMAGED
 from gateway.errors import UnsuitableSeries
 
-_CODESTREAM_SYNTAXES = frozenset({*JPEG2000TransferSyntaxes, *JPEGLSTransferSyntaxes, *JPEGTransferSyntaxes})
+# One decoder for each syntax, named: pydicom would try gdcm first, which ends its process on damaged codestreams.
+# The other JPEG syntaxes have no other decoder; gdcm gets them in a process of its own.
+_DECODERS = dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg") | dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls")
+_DECODERS |= {JPEGBaseline8Bit: "pillow"}
+_APART = frozenset({*JPEGTransferSyntaxes}) - {JPEGBaseline8Bit}
 # start of frame: all markers FFC0-FFCF but DHT, JPG and DAC (ISO 10918-1 B.1.1.3), and that of JPEG-LS (ISO 14495-1)
 _START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 _LONGEST_REASON = 200
-_DECODERS_GAVE_UP = (
-    RuntimeError,
-    ValueError,
-    NotImplementedError,
-    AttributeError,
-    TypeError,
-    KeyError,
-    EOFError,
-    StructError,
-)
 
 
 def require_grey(ds: Dataset) -> None:
@@ -56,20 +58,24 @@ def require_grey(ds: Dataset) -> None:
         raise UnsuitableSeries("pixel-format", f"{ds.Rows} x {ds.Columns} pixels", "at least one")
 
 
-def stored_frames(path: Path, number_of_frames: int) -> Iterator[NDArray[np.int64]]:
+def stored_frames(path: Path, number_of_frames: int, apart: DecoderProcess) -> Iterator[NDArray[np.int64]]:
     """The stored values (rows, columns) of each frame of the Part 10 file at `path`, decoded one at a time.
 
     Raises UnsuitableSeries ``no-pixel-data``, or ``undecodable`` with the decoder's words.
     """
-    with _decoders_words():
-        ds = pydicom.dcmread(path)
+    with path.open("rb") as file, _decoders_words():
+        ds = pydicom.dcmread(file)
         if "PixelData" not in ds:
             raise UnsuitableSeries("no-pixel-data", "no Pixel Data", "an image in every instance")
         _require_honest_codestreams(ds, number_of_frames)
+    syntax: UID = ds.file_meta.TransferSyntaxUID
     for index in range(number_of_frames):
         with _decoders_words():
-            # not iter_pixels: in pydicom 3.0.2 it fails where a codestream's sign differs from the header's
-            frame = pixel_array(ds, index=index, raw=True)
+            if syntax in _APART:
+                frame = apart.frame(path, index)
+            else:
+                # not iter_pixels: in pydicom 3.0.2 it fails where a codestream's sign differs from the header's
+                frame = pixel_array(ds, index=index, raw=True, decoding_plugin=_DECODERS.get(syntax, ""))
         yield frame.astype(np.int64)
 
 
@@ -80,7 +86,7 @@ def _decoders_words() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # paddings and unused bits that pydicom has dealt with
             yield
-    except _DECODERS_GAVE_UP as error:
+    except DAMAGED as error:
         reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
         advice = "the instance is damaged or its encoding is unknown"
         raise UnsuitableSeries("undecodable", reason, "pixel data of its transfer syntax", advice) from error
@@ -89,7 +95,7 @@ def _decoders_words() -> Iterator[None]:
 def _require_honest_codestreams(ds: Dataset, number_of_frames: int) -> None:
     """Raise UnsuitableSeries when a codestream announces another shape than the header: decoders believe it."""
     syntax: UID = ds.file_meta.TransferSyntaxUID
-    if syntax not in _CODESTREAM_SYNTAXES:
+    if syntax not in _DECODERS and syntax not in _APART:
         if syntax.is_encapsulated and syntax != RLELossless:
             raise UnsuitableSeries("undecodable", f"transfer syntax {syntax.name}", "one of still images")
         return

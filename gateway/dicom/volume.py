@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from gateway.dicom.decoder_process import DecoderProcess
 from gateway.dicom.pixels import stored_frames
 from gateway.dicom.volume_facts import series_facts
 from gateway.dicom.volume_frames import FrameHeader, read_frame_headers
@@ -95,12 +96,14 @@ def _voxels(in_order: Sequence[FrameHeader], stored: StoredPixels) -> NDArray[np
     first = in_order[0].ds
     voxels = np.empty((len(in_order), first.Rows, first.Columns), np.float32)
     by_instance = sorted(enumerate(in_order), key=lambda entry: (entry[1].path, entry[1].frame_number or 0))
-    for path, entries in groupby(by_instance, key=lambda entry: entry[1].path):
-        slices = list(entries)
-        for (index, header), frame in zip(slices, stored_frames(path, slices[0][1].number_of_frames), strict=True):
-            bright = stored.inverted(frame) if stored.photometric == "MONOCHROME1" else frame
-            slope, intercept = _rescale(header.ds)
-            voxels[index] = bright * slope + intercept  # in float64, rounded once
+    with DecoderProcess() as apart:
+        for path, entries in groupby(by_instance, key=lambda entry: entry[1].path):
+            slices = list(entries)
+            frames = stored_frames(path, slices[0][1].number_of_frames, apart)
+            for (index, header), frame in zip(slices, frames, strict=True):
+                bright = stored.inverted(frame) if stored.photometric == "MONOCHROME1" else frame
+                slope, intercept = _rescale(header.ds)
+                voxels[index] = bright * slope + intercept  # in float64, rounded once
     return voxels
 
 
@@ -108,8 +111,8 @@ def _source_frame(header: FrameHeader, index: int) -> SourceFrame:
     number = numbers_of(header.ds, "InstanceNumber")
     return SourceFrame(
         path=header.path,
-        sop_class_uid=str(header.ds.SOPClassUID),
-        sop_instance_uid=str(header.ds.SOPInstanceUID),
+        sop_class_uid=text_of(header.ds, "SOPClassUID"),
+        sop_instance_uid=text_of(header.ds, "SOPInstanceUID"),
         instance_number=int(number[0]) if number else index + 1,
         frame_number=header.frame_number,
         ds=header.ds,

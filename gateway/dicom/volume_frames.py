@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from gateway.dicom.pixels import require_grey
-from gateway.dicom.volume_values import items_of, positive_of
+from gateway.dicom.volume_values import DAMAGED, items_of, positive_of, text_of
 from gateway.errors import NotDicom, UnsuitableSeries
 
 _FUNCTIONAL_GROUPS = frozenset({0x52009229, 0x52009230})  # Shared and Per-Frame Functional Groups Sequence
@@ -59,21 +58,23 @@ def _readable(path: Path) -> Iterator[None]:
     """Turn what pydicom raises for damaged data sets into NotDicom."""
     try:
         yield
-    except (InvalidDicomError, EOFError, ValueError, TypeError, KeyError, NotImplementedError, RecursionError) as error:
+    except DAMAGED as error:
         reason = type(error).__name__  # its words may quote a patient attribute
         raise NotDicom(f"{path.name}: cannot be read as a DICOM file ({reason}); it is damaged") from error
 
 
 def _read_header(path: Path) -> Dataset:
-    with _readable(path):
+    with path.open("rb") as file, _readable(path):
         # a deflated data set is inflated whole before anybody can say how large it is
-        if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        if read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             raise UnsuitableSeries(
                 "undecodable", "a deflated data set", "another transfer syntax", "send it uncompressed"
             )
-        ds = pydicom.dcmread(path, stop_before_pixels=True)
-        if "TransferSyntaxUID" not in ds.file_meta:
-            raise NotDicom(f"{path.name}: no Transfer Syntax UID; it is damaged")
+        file.seek(0)
+        ds = pydicom.dcmread(file, stop_before_pixels=True)
+        for header, keyword in ((ds.file_meta, "TransferSyntaxUID"), (ds, "SOPClassUID"), (ds, "SOPInstanceUID")):
+            if not text_of(header, keyword):
+                raise NotDicom(f"{path.name}: no {keyword}; it is damaged")
         require_grey(ds)
     return ds
 

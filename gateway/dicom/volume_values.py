@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import math
+from struct import error as StructError  # noqa: N812 - the standard library names an exception in lower case
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+
+# what pydicom and its decoders raise for data sets that are damaged
+DAMAGED = (
+    InvalidDicomError,
+    BytesLengthException,
+    StructError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,  # "no tag to read"; files are opened outside
+    RuntimeError,  # RecursionError and NotImplementedError are RuntimeErrors
+    TypeError,
+    ValueError,
+)
 
 
 def values_of(ds: Dataset, *keywords: str) -> tuple[Any, ...]:
@@ -15,7 +32,7 @@ def values_of(ds: Dataset, *keywords: str) -> tuple[Any, ...]:
     for keyword in keywords:
         try:
             value = ds.get(keyword)
-        except (ValueError, TypeError, NotImplementedError):
+        except DAMAGED:
             continue
         values = tuple(value) if isinstance(value, MultiValue | Sequence | list) else (value,)
         if values and values[0] not in (None, "", b""):

@@ -23,7 +23,7 @@ from gateway.network.part10 import part10_prefix
 from gateway.network.receiver import AssociationEnd, AssociationInfo, StoreAnswer, StoreRequest
 from gateway.store import intake
 from gateway.store.database import Database
-from gateway.store.intake import Arrival, Caller, StoredFile
+from gateway.store.intake import Arrival, Caller, Raced, StoredFile
 from gateway.store.spool import Spool
 
 SUCCESS = 0x0000
@@ -95,6 +95,12 @@ class Receive:
         return StoreAnswer(SUCCESS)
 
     def _record(self, header: InstanceHeader, file: StoredFile, caller: Caller) -> Arrival:
+        try:
+            return self._record_once(header, file, caller)
+        except Raced:
+            return self._record_once(header, file, caller)  # now the other one's row is there to be compared with
+
+    def _record_once(self, header: InstanceHeader, file: StoredFile, caller: Caller) -> Arrival:
         with self.database.write() as connection:
             intake.open_association(connection, caller)
             return intake.record_instance(connection, header, file, caller, judge_after_s=self.judge_after_s)

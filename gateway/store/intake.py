@@ -72,6 +72,10 @@ class StoredFile:
     sha256: str
 
 
+class Raced(Exception):  # noqa: N818 - the statement, not the suffix, says what it is
+    """Another association recorded the same SOP Instance UID in this very moment: ask again."""
+
+
 class Arrival(Enum):
     """What an instance was to the database."""
 
@@ -136,7 +140,10 @@ def is_known_path(connection: Connection, path: str) -> bool:
 def record_instance(
     connection: Connection, header: InstanceHeader, file: StoredFile, caller: Caller, *, judge_after_s: float
 ) -> Arrival:
-    """Record one durable instance under its series; a late one raises the revision and reopens the series."""
+    """Record one durable instance under its series; a late one raises the revision and reopens the series.
+
+    Raises Raced; the transaction is then to be rolled back.
+    """
     known = known_file(connection, header.sop_instance_uid)
     if known is not None:
         if known.sha256 != file.sha256:
@@ -149,8 +156,9 @@ def record_instance(
         )
         return Arrival.SAME
     row = _series_for(connection, header, caller, judge_after_s)
-    connection.execute(
-        sa.insert(instance).values(
+    inserted = connection.execute(
+        outbox.insert_for(connection, instance)
+        .values(
             sop_instance_uid=header.sop_instance_uid,
             sop_class_uid=header.sop_class_uid,
             transfer_syntax_uid=header.transfer_syntax_uid,
@@ -168,7 +176,11 @@ def record_instance(
             slice_position_mm=header.slice_position_mm,
             images_in_acquisition=header.images_in_acquisition,
         )
-    )
+        .on_conflict_do_nothing()
+        .returning(instance.c.id)
+    ).scalar_one_or_none()
+    if inserted is None:
+        raise Raced
     connection.execute(
         sa.update(series)
         .where(series.c.id == row.id)

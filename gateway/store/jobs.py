@@ -169,8 +169,9 @@ def _insert_job(connection: Connection, to_route: SeriesToRoute, new: NewJob, ma
             created_at=now(),
         )
         .on_conflict_do_nothing()
-    )
-    if inserted.rowcount:
+        .returning(job.c.id)
+    ).scalar_one_or_none()
+    if inserted is not None:
         timeline.record(connection, to_route.id, "route", "job made", job_id=job_id, pipeline=new.pipeline_id)
         outbox.add(connection, outbox.PROCESS, job_id, priority=new.priority)
 

@@ -10,7 +10,6 @@ No name comes from the wire: folders and files are named by SHA-256 of the UIDs.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -70,7 +69,7 @@ class Spool:
             )
 
     def keep_received(self, series_uid: str, sop_instance_uid: str, parts: Sequence[bytes]) -> StoredFile:
-        """Make one received instance durable: written, synced, renamed into place, its folder synced.
+        """Make one received instance durable: written, synced, linked into place, its folder synced.
 
         An earlier file of the same UID is never overwritten: other bytes get a name of their own beside it.
         """
@@ -82,12 +81,12 @@ class Spool:
         for part in parts:
             digest.update(part)
         sha256 = digest.hexdigest()
+        size = sum(len(part) for part in parts)
         stem = name_of(sop_instance_uid)
         place = folder / f"{stem}.dcm"
-        size = sum(len(part) for part in parts)
-        if place.exists() and not _holds(place, size, sha256):
+        if not self._write(place, parts) and not _holds(place, size, sha256):
             place = folder / f"{stem}.{sha256[:16]}.dcm"
-        self._write(place, parts)
+            self._write(place, parts)
         return StoredFile(str(place.relative_to(self.folder)), size, sha256)
 
     def keep_derived(
@@ -136,16 +135,19 @@ class Spool:
             new.mkdir(mode=0o700, exist_ok=True)
             _sync_folder(new.parent)
 
-    def _write(self, place: Path, parts: Sequence[bytes]) -> None:
+    def _write(self, place: Path, parts: Sequence[bytes]) -> bool:
+        """Write, sync and put in place, unless a file of that name is there: then False, and it is untouched."""
         part = self._incoming / f"{uuid.uuid4()}.part"
         try:
             _write_synced(part, parts)
-            part.rename(place)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise
+            # a link, not a rename: of two associations with the same UID at once, neither may overwrite the other
+            place.hardlink_to(part)
+        except FileExistsError:
+            return False
+        finally:
+            part.unlink(missing_ok=True)
         _sync_folder(place.parent)
+        return True
 
 
 def _holds(file: Path, size: int, sha256: str) -> bool:

@@ -51,9 +51,7 @@ def close(database: Database) -> Callable[..., tuple[int, int]]:
 def make_job(database: Database, receive: Receive, close: Callable[..., tuple[int, int]]) -> Callable[..., str]:
     """Receive three slices, close and route them; the id of the job."""
 
-    def make(
-        destinations: tuple[str, ...] = ("pacs",), max_attempts: int = 3, series_uid: str = "2.25.7"
-    ) -> str:
+    def make(destinations: tuple[str, ...] = ("pacs",), max_attempts: int = 3, series_uid: str = "2.25.7") -> str:
         receive(1, 2, 3, series_uid=series_uid)
         series_id, revision = close(series_uid)
         return route(database, series_id, revision, destinations, max_attempts)

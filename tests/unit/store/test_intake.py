@@ -116,18 +116,14 @@ def test_a_late_instance_cancels_only_deliveries_that_have_not_begun(
             for n in (1, 2)
         ]
         jobs.succeed(connection, claimed, files, {"begun": "p", "waiting": "p"}, give_up_s=60)
-        ids = dict(
-            connection.execute(sa.select(tables.delivery.c.destination, tables.delivery.c.id)).all()
-        )
+        ids = dict(connection.execute(sa.select(tables.delivery.c.destination, tables.delivery.c.id)).all())
         sending = deliveries.claim(connection, ids["begun"], "t", 30, 2)
         assert sending is not None
         deliveries.record_answers(connection, sending, {sending.to_send[0].derived_id: (0, "Success", True)})
         deliveries.end(connection, sending, DeliveryState.QUEUED, error="aborted", retry_in_s=1)
     receive(4)
     with database.read() as connection:
-        states = dict(
-            connection.execute(sa.select(tables.delivery.c.destination, tables.delivery.c.state)).all()
-        )
+        states = dict(connection.execute(sa.select(tables.delivery.c.destination, tables.delivery.c.state)).all())
     assert states == {"begun": DeliveryState.QUEUED, "waiting": DeliveryState.CANCELLED}
 
 

@@ -1,0 +1,110 @@
+"""gdcm in a process of its own.
+
+It is the only decoder of JPEG Lossless with a free licence, and some damaged codestreams make it end its process. So it
+runs apart, with nothing in its environment worth reading, and a worker lives on with a refusal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from threading import Timer
+from typing import IO, Self
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.pixels.utils import pixel_array
+
+from gateway.dicom.volume_values import DAMAGED
+
+_PATIENCE_S = 60.0  # for one frame
+
+
+class DecoderProcess:
+    """Decodes frames in a child process that starts when it is first needed and ends with the context."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def frame(self, path: Path, index: int) -> NDArray[np.integer]:
+        """Stored values (rows, columns) of frame `index`, from 0, of the file at `path`.
+
+        Raises RuntimeError with the decoder's words, or when the decoder's process ended.
+        """
+        process = self._process = self._process or _start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        watchdog = Timer(_PATIENCE_S, process.kill)
+        watchdog.start()
+        try:
+            process.stdin.write(json.dumps([str(path.absolute()), index]).encode() + b"\n")
+            process.stdin.flush()
+            return _reply(process.stdout)
+        except (BrokenPipeError, EOFError) as error:
+            self.__exit__()
+            raise RuntimeError("the decoder's process ended on this codestream") from error
+        finally:
+            watchdog.cancel()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+
+
+def _reply(replies: IO[bytes]) -> NDArray[np.integer]:
+    """One frame as `_serve` writes it; raises EOFError when the process ended before it was whole."""
+    line = replies.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    reply = json.loads(line)
+    if "error" in reply:
+        raise RuntimeError(reply["error"])
+    pixels = replies.read(reply["bytes"])
+    if len(pixels) != reply["bytes"]:
+        raise EOFError
+    return np.frombuffer(pixels, reply["dtype"]).reshape(reply["shape"])
+
+
+def _serve(requests: IO[bytes], replies: IO[bytes]) -> None:
+    """Answer each line [path, index] with a line that describes the frame, followed by its bytes."""
+    opened, ds = None, pydicom.Dataset()
+    for line in requests:
+        path, index = json.loads(line)
+        try:
+            if path != opened:
+                opened, ds = path, pydicom.dcmread(path)
+            frame = pixel_array(ds, index=index, raw=True, decoding_plugin="gdcm")
+            head = {"dtype": frame.dtype.str, "shape": frame.shape, "bytes": frame.nbytes}
+            replies.write(json.dumps(head).encode() + b"\n" + frame.tobytes())
+        except DAMAGED as error:
+            replies.write(json.dumps({"error": str(error)}).encode() + b"\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold the patient's image
+    warnings.simplefilter("ignore")
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries in C print where they like
+    _serve(sys.stdin.buffer, answers)
