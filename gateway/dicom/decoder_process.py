@@ -36,6 +36,10 @@ class DecoderProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child process, if there is one; the next frame starts another."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -56,14 +60,14 @@ class DecoderProcess:
             process.stdin.flush()
             return _reply(process.stdout)
         except (BrokenPipeError, EOFError) as error:
-            self.__exit__()
+            self.close()
             raise RuntimeError("the decoder's process ended on this codestream") from error
         finally:
             watchdog.cancel()
 
 
 def _start() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+    return subprocess.Popen(  # noqa: S603 - our own module, its frames named on a pipe
         [sys.executable, "-m", __name__],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -66,11 +66,10 @@ def _readable(path: Path) -> Iterator[None]:
 def _read_header(path: Path) -> Dataset:
     with path.open("rb") as file, _readable(path):
         # a deflated data set is inflated whole before anybody can say how large it is
-        if read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             raise UnsuitableSeries(
                 "undecodable", "a deflated data set", "another transfer syntax", "send it uncompressed"
             )
-        file.seek(0)
         ds = pydicom.dcmread(file, stop_before_pixels=True)
         for header, keyword in ((ds.file_meta, "TransferSyntaxUID"), (ds, "SOPClassUID"), (ds, "SOPInstanceUID")):
             if not text_of(header, keyword):

@@ -15,6 +15,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import MPEG4HP41, JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless, generate_uid
 from source_files import NORMAL, Form, position, ramp, write_enhanced, write_series
 
+from gateway.dicom.decoder_process import DecoderProcess
 from gateway.dicom.volume import read_series
 from gateway.errors import NotDicom, UnsuitableSeries
 
@@ -219,6 +220,35 @@ def test_a_codestream_of_many_components(tmp_path):
     ds.PixelData = encapsulate([codestream[:40] + (16384).to_bytes(2, "big") + codestream[42:]])
     ds.save_as(path)
     assert refused([path]).found == "a codestream of 40 x 48 x 16384"
+
+
+def test_a_codestream_that_ends_its_decoder(tmp_path):
+    """17 bits of precision: gdcm throws what nobody can catch, and its process is gone."""
+    paths = write_series(tmp_path, ramp(2, 40, 48), Form(syntax=JPEGLosslessSV1))
+    ds = pydicom.dcmread(paths[0])
+    (codestream,) = generate_frames(ds.PixelData, number_of_frames=1)
+    precision = codestream.index(b"\xff\xc3\x00\x0b") + 4
+    ds.PixelData = encapsulate([codestream[:precision] + b"\x11" + codestream[precision + 1 :]])
+    ds.save_as(paths[0])
+    refusal = refused(paths)
+    assert (refusal.check, refusal.found) == ("undecodable", "the decoder's process ended on this codestream")
+
+
+def test_a_decoder_in_its_own_process_starts_again_after_it_ended(tmp_path):
+    (path,) = write_series(tmp_path, ramp(1, 40, 48), Form(syntax=JPEGLosslessSV1))
+    with DecoderProcess() as apart:
+        assert np.array_equal(apart.frame(path, 0), ramp(1, 40, 48)[0])
+        with pytest.raises(RuntimeError):
+            apart.frame(tmp_path / "absent", 0)
+        assert apart.frame(path, 0).shape == (40, 48)
+        apart.close()
+        assert apart.frame(path, 0).shape == (40, 48)
+
+
+@pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID"])
+def test_an_instance_without_its_uid(tmp_path, keyword):
+    with pytest.raises(NotDicom, match=keyword):
+        read_series(write_series(tmp_path, ramp(), edit=removing(keyword, 1)))
 
 
 def test_a_video_is_no_stack(tmp_path):

@@ -1,0 +1,192 @@
+"""The stages in one process, without a broker: what the outbox announces is done when the test says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from gateway.commands.sandbox import free_port
+from gateway.dicom.provenance import own_identity
+from gateway.domain.completeness import Policy
+from gateway.network.receiver import AssociationEnd, AssociationInfo, StoreAnswer, StoreRequest
+from gateway.network.scp import ScpConfig, StorageScp
+from gateway.network.scu import DestinationAddress, OutgoingInstance, SendReport, send
+from gateway.settings import Destination, Settings
+from gateway.stages.assemble import assemble
+from gateway.stages.deliver import deliver
+from gateway.stages.process import Process
+from gateway.stages.receive import Receive
+from gateway.stages.route import Route
+from gateway.store import deliveries, outbox, reports, tables
+from gateway.store.database import Database
+from gateway.store.spool import Spool
+from pipelines import inference
+from pipelines.catalog import Catalog
+from pipelines.spec import PipelineSpec
+
+# short, and still longer than the time between two instances
+POLICY = Policy(quiet_s=0.05, quiet_full_s=0.05, fallback_s=0.2)
+
+Load = Callable[[PipelineSpec], inference.Pipeline]
+
+
+@dataclass
+class Line:
+    """One gateway's stages around a real database, spool and storage SCP."""
+
+    database: Database
+    spool: Spool
+    settings: Settings
+    receive: Receive
+    _scp: StorageScp | None = None
+    _pipelines: dict[str, inference.Pipeline] = field(default_factory=dict)
+
+    @property
+    def port(self) -> int:
+        """Of the storage SCP, which starts when it is first asked for."""
+        if self._scp is None:
+            self._scp = StorageScp(ScpConfig(ae_title="ATHANOR", port=0), self.receive)
+            self._scp.start()
+        return self._scp.port
+
+    def stop(self) -> None:
+        """End the SCP; the associations that are open are heard to their end."""
+        if self._scp is not None:
+            self._scp.stop(5.0)
+
+    def send(self, paths: list[Path], calling_ae_title: str = "SCANNER") -> SendReport:
+        """C-STORE `paths` over one association."""
+        address = DestinationAddress("ATHANOR", "127.0.0.1", self.port, calling_ae_title)
+        return send(address, [OutgoingInstance.read(path) for path in paths], lambda *_: None)
+
+    def assemble(self) -> None:
+        """Judge until no series is open."""
+        until = time.monotonic() + 10
+        receiving = sa.select(sa.func.count()).select_from(tables.series).where(tables.series.c.state == "RECEIVING")
+        while self.scalar(receiving):
+            assemble(self.database, POLICY)
+            assert time.monotonic() < until, "a series stays open"
+            time.sleep(0.01)
+
+    def announced(self, stage: str) -> list[str]:
+        """The subjects that wait for a stage, most urgent first."""
+        with self.database.read() as connection:
+            return list(
+                connection.execute(
+                    sa.select(tables.outbox.c.subject)
+                    .where(tables.outbox.c.stage == stage)
+                    .order_by(tables.outbox.c.priority, tables.outbox.c.id)
+                ).scalars()
+            )
+
+    def route(self) -> None:
+        """Route every series that waits for it."""
+        stage = Route(self.database, self.spool, own_identity(self.settings), self.settings.process.max_attempts)
+        for subject in self.announced(outbox.ROUTE):
+            stage(subject)
+
+    def process(self, load: Load | None = None, owner: str = "process-0") -> None:
+        """Run every job that waits."""
+        stage = self.worker(load, owner)
+        for job_id in self.announced(outbox.PROCESS):
+            stage(job_id)
+
+    def worker(self, load: Load | None = None, owner: str = "process-0") -> Process:
+        """A process stage of its own; `load` instead of the generator's own loading."""
+        catalog = Catalog.read(self.settings.models_dir)
+        return Process(self.database, self.spool, self.settings, catalog, load or self.load, owner)
+
+    def load(self, spec: PipelineSpec) -> inference.Pipeline:
+        """The generator, loaded once."""
+        return self._pipelines.setdefault(spec.id, inference.load(spec))
+
+    def deliver(self, owner: str = "transfer-0") -> None:
+        """Make one attempt at every delivery that waits and is due."""
+        for delivery_id in self.announced(outbox.DELIVER):
+            self.deliver_one(delivery_id, owner)
+
+    def deliver_one(self, delivery_id: str, owner: str = "transfer-0") -> None:
+        """One attempt at a delivery."""
+        deliver(
+            self.database, self.spool, self.settings.destinations, self.settings.deliver,
+            self.settings.node.ae_title, delivery_id, owner,
+        )  # fmt: skip
+
+    def deliver_until_ended(self) -> None:
+        """Attempts until no delivery is open."""
+        until = time.monotonic() + 15
+        while waiting := self.announced(outbox.DELIVER):
+            for delivery_id in waiting:
+                self.deliver_one(delivery_id)
+            assert time.monotonic() < until, "a delivery never ends"
+            time.sleep(0.02)
+
+    def run(self, paths: list[Path]) -> dict[str, Any]:
+        """Send a series and take it to its visible end; what is known of it then."""
+        assert self.send(paths).is_delivered
+        self.assemble()
+        self.route()
+        self.process()
+        self.deliver_until_ended()
+        return self.detail()
+
+    def detail(self, series_id: int | None = None) -> dict[str, Any]:
+        """What is known of a series, by default the latest."""
+        with self.database.read() as connection:
+            latest = series_id or connection.execute(sa.select(sa.func.max(tables.series.c.id))).scalar_one()
+            return reports.series_detail(connection, latest)
+
+    def delivery(self) -> dict[str, Any]:
+        """The only delivery of the latest job of the latest series."""
+        (found,) = self.detail()["jobs"][-1]["deliveries"]
+        return dict(found)
+
+    def send_again(self, delivery_id: str, *, whole: bool = False) -> None:
+        """What ``athanor jobs resend`` does."""
+        with self.database.write() as connection:
+            assert deliveries.send_again(connection, delivery_id, whole=whole, give_up_s=60.0)
+
+    def count(self, table: sa.Table) -> int:
+        """Rows of a table."""
+        return int(self.scalar(sa.select(sa.func.count()).select_from(table)))
+
+    def scalar(self, statement: sa.Select[Any]) -> Any:
+        """One value."""
+        with self.database.read() as connection:
+            return connection.execute(statement).scalar_one()
+
+    def with_destinations(self, **destinations: Destination) -> Line:
+        """The same line with other destinations."""
+        return replace(self, settings=self.settings.model_copy(update={"destinations": destinations}))
+
+
+def destination(port: int | None = None, **values: Any) -> Destination:
+    """A destination on the loopback, on a free port unless told."""
+    return Destination(ae_title="FAULT", host="127.0.0.1", port=port or free_port(), **values)
+
+
+def association(calling_ae_title: str = "SCANNER") -> AssociationInfo:
+    """An association that the acceptor would report."""
+    from datetime import UTC, datetime
+
+    return AssociationInfo(
+        "22222222-2222-4222-8222-222222222222", calling_ae_title, "ATHANOR", "127.0.0.1", 40000, "1.2.3", "TEST",
+        datetime.now(UTC),
+    )  # fmt: skip
+
+
+__all__ = [
+    "POLICY",
+    "AssociationEnd",
+    "Line",
+    "Mapping",
+    "StoreAnswer",
+    "StoreRequest",
+    "association",
+    "destination",
+]
