@@ -13,7 +13,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -38,6 +38,8 @@ def _network(text: str) -> str:
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
+# an empty text in the file means that there is none
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 
 
 class _Section(BaseModel):
@@ -154,7 +156,7 @@ class Database(_Section):
     """The truth."""
 
     url: str = Field("", description="SQLAlchemy URL; empty = SQLite (WAL) in state_dir")
-    url_file: Path | None = Field(None, description="file that holds the URL, for a URL with a password")
+    url_file: OptionalPath = Field(None, description="file that holds the URL, for a URL with a password")
 
 
 class Broker(_Section):
@@ -164,13 +166,13 @@ class Broker(_Section):
         "",
         description="redis://, rediss://, redis+socket:// or amqp:// URL; empty = an embedded Valkey or Redis",
     )
-    url_file: Path | None = Field(None, description="file that holds the URL, for a URL with a password")
+    url_file: OptionalPath = Field(None, description="file that holds the URL, for a URL with a password")
 
 
 class Rules(_Section):
     """Routing."""
 
-    seed: Path | None = Field(Path("rules.toml"), description="rules read into an empty database at start")
+    seed: OptionalPath = Field(Path("rules.toml"), description="rules read into an empty database at start")
 
 
 class Settings(BaseSettings):
@@ -187,7 +189,7 @@ class Settings(BaseSettings):
     database: Database = Database()
     broker: Broker = Broker()
     rules: Rules = Rules()
-    weights_dir: Path | None = Field(None, description="folder of released models; empty = those that ship")
+    weights_dir: OptionalPath = Field(None, description="folder of released models; empty = those that ship")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto = console on a terminal")
     destinations: dict[str, Destination] = Field(default_factory=dict, description="by the name that rules use")
 

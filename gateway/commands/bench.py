@@ -14,7 +14,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from gateway.commands import console
+from gateway.commands import bench_ingest, console
 from gateway.commands.console import Json, err, out
 from gateway.commands.phantom import write_phantom
 from gateway.commands.sandbox import Sandbox, SmallPacs
@@ -56,6 +56,19 @@ def turnaround(
     finally:
         shutil.rmtree(folder)
     _report(measured[1:], slices, matrix, json)
+
+
+@app.command("ingest")
+def ingest(
+    rounds: Annotated[int, typer.Option(help="alternating rounds", min=1)] = 3,
+    instances: Annotated[int, typer.Option(help="instances of a study", min=4)] = 100,
+    json: Json = False,
+) -> None:
+    """Instances received per second, beside DCMTK storescp, pynetdicom's storescp and Orthanc where installed.
+
+    Only ours and Orthanc's answers promise that the instance is on disk.
+    """
+    bench_ingest.ingest(rounds, instances, json)
 
 
 def _round(sandbox: Sandbox, database: Database, pacs: SmallPacs, paths: list[Path]) -> dict[str, float]:

@@ -75,7 +75,7 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
         snr=float(np.exp(rng.uniform(np.log(12), np.log(60)))),
         coil_mm=float(rng.uniform(50, 130)),
         coil_strength=float(rng.uniform(0.1, 1.0)),
-        shading=(float(rng.normal(0, 0.12)), float(rng.normal(0, 0.1)), float(rng.normal(0, 0.08))),
+        shading=(float(rng.normal(0, 0.25)), float(rng.normal(0, 0.25)), float(rng.normal(0, 0.2))),
         saturation=float(rng.uniform(0.03, 0.35)) if rng.random() < 0.5 else 1.0,
         saturation_gap_mm=float(rng.uniform(4, 45)),
         coverage=(float(rng.uniform(0.75, 1.0)), float(rng.uniform(0.65, 1.0))),

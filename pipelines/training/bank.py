@@ -54,26 +54,42 @@ class Bank:
         """(real_a, real_b): a T2W and the STIR of the same visit, each float32 (crop, crop) in [-1, 1].
 
         Every draw is another visit: sequence timing, tissue constants, scanner, coil, noise and window are drawn anew.
+        The posture is varied too.
         No mirror image is ever drawn, since front and back are not interchangeable in a sagittal slice.
         """
         index = int(rng.integers(len(self.points)))
         patient = another_day(self.patients[index // self.slices_each], rng)
         prescription, scanner = self.prescriptions[index // self.slices_each], draw_scanner(rng)
         bias = receive_bias(patient, prescription, scanner)
-        top, left = (int(value) for value in rng.integers(0, MATRIX - crop + 1, 2))
-        rows, columns = slice(top, top + crop), slice(left, left + crop)
-        fine = (
-            slice(OVERSAMPLING * top, OVERSAMPLING * (top + crop)),
-            slice(OVERSAMPLING * left, OVERSAMPLING * (left + crop)),
-        )
+        rows, columns = _posture(rng, OVERSAMPLING * crop)
         texture = np.roll(self.textures[int(rng.integers(TEXTURES))], rng.integers(0, FIELD_SIZE, 2), axis=(0, 1))
-        anatomy = SliceAnatomy(self.points[index][fine], texture[fine], np.ascontiguousarray(bias[rows, columns]))
+        anatomy = SliceAnatomy(
+            points=self.points[index][rows, columns],
+            fine=texture[: len(rows), : len(rows)],
+            bias=bias[rows[::OVERSAMPLING] // OVERSAMPLING, columns[::OVERSAMPLING, ::OVERSAMPLING] // OVERSAMPLING],
+        )
         t2w = slice_signal(patient, anatomy, draw_t2w(rng), scanner, rng)
         stir = slice_signal(patient, anatomy, draw_stir(rng, patient.fat.t1_ms), scanner, rng)
         source = intensity.fit(t2w, scales.percentiles)
         window = float(np.exp(scales.jitter * rng.standard_normal()))
         real_a = IntensityMap(source.low, source.low + (source.high - source.low) * window).to_unit(t2w)
         return real_a, target_map(scales).to_unit(stir * np.float32(scales.csf_intensity))
+
+
+def _posture(rng: np.random.Generator, size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Where to look for a crop of `size` points: rows (size, 1) and columns (size, size) of the painted slice.
+
+    Stretches both axes by up to 15 %, leans the body and bends it forwards or backwards: more spines from each one.
+    """
+    whole = OVERSAMPLING * MATRIX
+    stretch = rng.uniform(0.85, 1.15, 2)
+    top, left = rng.uniform(0.0, 1.0, 2) * (whole - size * stretch)
+    along = np.linspace(-1.0, 1.0, size)
+    shift = rng.normal(0, 12) * along + rng.normal(0, 10) * (along**2 - 0.33)
+    rows = top + stretch[0] * np.arange(size)
+    columns = left + stretch[1] * np.arange(size)[None, :] + shift[:, None]
+    rows, columns = (np.clip(np.rint(places), 0, whole - 1).astype(np.intp) for places in (rows, columns))
+    return rows[:, None], columns
 
 
 def target_map(scales: IntensityScales) -> IntensityMap:

@@ -14,17 +14,19 @@ from pipelines.training.trainer import Pair
 Method = Callable[[Array], Array]
 NEIGHBOURS = 200
 SAMPLES = 200_000
+REFERENCE = 65_536  # quantiles that stand for the histogram of all B
 
 
 def fit_baselines(pairs: Sequence[Pair], seed: int = 0) -> Mapping[str, Method]:
     """Each baseline fitted on training `pairs` in [-1, 1]; a method maps real_a (rows, columns) to its fake_b."""
-    reference = np.concatenate([real_b for _, real_b in pairs])
+    every_b = np.concatenate([real_b.ravel() for _, real_b in pairs])
+    reference = np.quantile(every_b, np.linspace(0.0, 1.0, REFERENCE)).astype(np.float32)
 
     def identity(real_a: Array) -> Array:
         return real_a
 
     def histogram(real_a: Array) -> Array:
-        return np.asarray(match_histograms(real_a, reference), dtype=np.float32)
+        return np.asarray(match_histograms(real_a.ravel(), reference).reshape(real_a.shape), dtype=np.float32)
 
     return {"identity": identity, "histogram": histogram, "pixel_map": _pixel_map(pairs, seed)}
 

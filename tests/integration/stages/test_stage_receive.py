@@ -1,58 +1,19 @@
-"""The receive stage behind a real storage SCP: what is kept, what is refused with which status, what a crash leaves."""
+"""The receive stage behind a real storage SCP: what is kept, and what is refused with which status and which words."""
 
 from __future__ import annotations
 
-import hashlib
-import struct
 import threading
-from io import BytesIO
 from pathlib import Path
 
 import pydicom
 import pytest
 import sqlalchemy as sa
 from conftest import Series, Start
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
-from pynetdicom import AE
+from raw_store import encoded, store
 from small_series import instance_uids
 from stage_line import Line
 
-from gateway.network.outgoing import OutgoingInstance, data_set_pieces
-from gateway.stages.receive import adopt_orphans
-from gateway.store import intake, reports, tables
-from gateway.store.database import Database
-
-
-def encoded(path: Path, **changes: object) -> bytes:
-    """The data set of a file, with some attributes changed, as C-STORE carries it."""
-    ds = pydicom.dcmread(path)
-    for keyword, value in changes.items():
-        with pydicom.config.disable_value_validation():
-            setattr(ds, keyword, value)
-    ds.save_as(buffer := BytesIO())
-    content = buffer.getvalue()
-    return content[144 + int.from_bytes(content[140:144], "little") :]
-
-
-def store(line: Line, data_set: bytes, sop_instance_uid: str, calling_ae_title: str = "RAW") -> int:
-    """The status that answers one C-STORE of these very bytes, sent by a foreign peer."""
-    entity = AE(calling_ae_title)
-    entity.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
-    association = entity.associate("127.0.0.1", line.port, ae_title="ATHANOR")
-    assert association.is_established
-    context = association.accepted_contexts[0].context_id
-    from pynetdicom.dimse_primitives import C_STORE
-
-    request = C_STORE()
-    request.MessageID = 1
-    request.AffectedSOPClassUID = MRImageStorage
-    request._affected_sop_instance_uid = sop_instance_uid  # unchecked: a bad peer would not check either
-    request.Priority = 0
-    request.DataSet = BytesIO(data_set)
-    association.dimse.send_msg(request, context)
-    _, answer = association.dimse.get_msg(block=True)
-    association.release()
-    return int(answer.Status)
+from gateway.store import reports, tables
 
 
 def quarantine(line: Line) -> list[dict[str, object]]:
@@ -61,10 +22,165 @@ def quarantine(line: Line) -> list[dict[str, object]]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def test_ok(line: Line, series: Series) -> None:
+def assert_refused_and_kept(line: Line, status: int, words: str, sent: bytes) -> None:
+    """One quarantined copy with its reason, and nothing that a stage would find."""
+    (row,) = quarantine(line)
+    assert row["status"] == status
+    assert words in str(row["reason"])
+    assert sent in line.spool.path(str(row["path"])).read_bytes()
+    assert line.count(tables.instance) == line.count(tables.series) == 0
+    assert not files_below(line.spool.folder / "received")
+    assert not files_below(line.spool.folder / "incoming")
+
+
+def test_bytes_that_are_no_data_set_are_not_understood(line: Line) -> None:
+    sent = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+    status, comment = store(line.port, sent, "1.2.3.4")
+    assert status == 0xC000
+    assert comment
+    assert_refused_and_kept(line, 0xC000, "expected", sent)
+
+
+def test_a_data_set_cut_off_on_the_way_is_not_understood(line: Line, series: Series) -> None:
+    (path,) = series(1)
+    sent = encoded(path)[:-1000]
+    assert store(line.port, sent, *instance_uids([path]))[0] == 0xC000
+    assert_refused_and_kept(line, 0xC000, "(7FE0,0010)", sent)
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "words"),
+    [
+        ("SOPInstanceUID", "1.2.3.99", "found 1.2.3.99 in the data set"),
+        ("SOPInstanceUID", "../../../../etc/passwd", "characters that are no UID"),
+        ("SOPClassUID", "1.2.840.10008.5.1.4.1.1.2", "expected 1.2.840.10008.5.1.4.1.1.4"),
+        ("SeriesInstanceUID", "../../evil", "SeriesInstanceUID: found 10 characters that are no UID"),
+        ("StudyInstanceUID", "", "StudyInstanceUID: found none"),
+    ],
+)
+def test_a_data_set_that_contradicts_its_request_is_refused(
+    line: Line, series: Series, keyword: str, value: str, words: str
+) -> None:
+    (path,) = series(1)
+    sent = encoded(path, **{keyword: value})
+    assert store(line.port, sent, *instance_uids([path]))[0] == 0xA900
+    assert_refused_and_kept(line, 0xA900, words, sent)
+
+
+def test_a_request_for_a_path_instead_of_a_uid_writes_nothing_anywhere(
+    line: Line, series: Series, tmp_path: Path
+) -> None:
+    (path,) = series(1)
+    before = files_below(tmp_path)
+    status, comment = store(line.port, encoded(path), "../../../../../tmp/evil")
+    assert status == 0x0117
+    assert "not a UID" in comment
+    assert [found for found in files_below(tmp_path) if found not in before and "athanor" not in found.name] == []
+
+
+def test_the_reserve_of_the_disk_is_never_touched(start: Start, series: Series) -> None:
+    line = start(reserve_bytes=1 << 60)
+    (path,) = series(1)
+    status, comment = store(line.port, encoded(path), *instance_uids([path]))
+    assert status == 0xA700
+    assert "free bytes" in comment
+    (row,) = quarantine(line)
+    assert row["path"] is None, "there is no room for a copy either"
+    assert not files_below(line.spool.folder)
+
+
+def test_the_same_instances_again_are_a_success_and_nothing_new(line: Line, series: Series) -> None:
+    paths = series(3)
+    assert line.send(paths).is_delivered
+    line.assemble()
+    known = line.detail()
+    assert line.send(paths).is_delivered
+    assert line.detail() == known
+    assert len(files_below(line.spool.folder / "received")) == 3
+
+
+def test_the_same_instances_from_another_sender_are_no_conflict(line: Line, series: Series) -> None:
+    paths = series(3)
+    assert line.send(paths).is_delivered
+    assert line.send(paths, "WORKSTATION").is_delivered
+    assert quarantine(line) == []
+    assert len(files_below(line.spool.folder / "received")) == 3
+    assert line.detail()["instances"] == 3
+
+
+def test_other_bytes_under_a_known_uid_are_kept_beside_and_shown(line: Line, series: Series) -> None:
     (path,) = series(1)
     (uid,) = instance_uids([path])
-    assert store(line, encoded(path), uid) == 0x0000
+    first, other = encoded(path), encoded(path, ImageComments="edited afterwards")
+    for sent in (first, other, other):
+        assert store(line.port, sent, uid)[0] == 0x0000
+    stored = line.scalar(sa.select(tables.instance.c.path))
+    assert line.spool.path(stored).read_bytes().endswith(first), "the first is the one that is used"
+    rows = quarantine(line)
+    assert {row["path"] for row in rows} == {rows[0]["path"]}, "the same bytes a third time are no third file"
+    assert line.spool.path(str(rows[0]["path"])).read_bytes().endswith(other)
+    assert "the first is used" in str(rows[0]["reason"])
+    assert rows[0]["calling_ae_title"] == "RAW"
+
+
+def test_senders_that_interleave_fill_one_series(line: Line, series: Series) -> None:
+    paths = series(12)
+    senders = [
+        threading.Thread(target=line.send, args=(part, f"SENDER{number}"))
+        # each instance comes twice, at the same time, in different orders
+        for number, part in enumerate((paths[::2], paths[1::2], paths[::-1]))
+    ]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join()
+    line.assemble()
+    assert line.count(tables.series) == 1
+    assert line.detail()["instances"] == 12
+    assert len(files_below(line.spool.folder / "received")) == 12
+    assert quarantine(line) == []
+    line.route()
+    line.route()
+    (job,) = line.detail()["jobs"]
+    assert job["state"] == "QUEUED"
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("AccessionNumber", "ACC-2026-0000123456789"),  # SH has 16 characters; information systems have more
+        ("SeriesDescription", "T2 TSE SAG " * 12),
+        ("StudyDescription", "spine " * 30),
+        ("PatientID", "P" * 200),
+        ("PatientName", "Doe^" + "Jane " * 100),
+        ("StudyDate", "2026-11-21 10:00"),
+        ("Modality", "MAGNETIC RESONANCE"),
+        ("SeriesDescription", "T2\0TSE"),
+        ("InstanceNumber", "99999999999"),
+        ("SeriesNumber", "-1"),
+        ("ImagePositionPatient", ["1e308", "1e308", "1e308"]),
+        ("ImageOrientationPatient", ["1e200", "1e200", "1e200", "1e200", "-1e200", "1e200"]),
+    ],
+)
+def test_values_that_the_standard_forbids_and_devices_send_are_taken(
+    line: Line, series: Series, keyword: str, value: object
+) -> None:
+    (path,) = series(1)
+    assert store(line.port, encoded(path, **{keyword: value}), *instance_uids([path])) == (0x0000, "")
+    line.assemble()
+    line.route()
+    assert line.detail()["state"] in {"ROUTED", "UNMATCHED"}
+
+
+def test_what_is_stored_is_what_came(line: Line, series: Series) -> None:
+    paths = series(2)
+    assert line.send(paths).is_delivered
+    with line.database.read() as connection:
+        rows = connection.execute(sa.select(tables.instance.c.sop_instance_uid, tables.instance.c.path)).all()
+    stored = {row.sop_instance_uid: line.spool.path(row.path) for row in rows}
+    for path, uid in zip(paths, instance_uids(paths), strict=True):
+        assert encoded(stored[uid]) == encoded(path)
+        assert pydicom.dcmread(stored[uid]).file_meta.SourceApplicationEntityTitle == "SCANNER"
