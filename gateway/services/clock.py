@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -48,6 +49,8 @@ def run(settings: Settings, stopping: threading.Event) -> None:
             log.warning("will try again", reason=str(error))
             wait_s = _AFTER_A_FAULT_S
         stopping.wait(wait_s)
+    with contextlib.suppress(Unavailable):
+        heart.end()
     database.close()
     log.info("stopped")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from gateway import logs
@@ -38,6 +39,8 @@ def run(settings: Settings, stopping: threading.Event) -> None:
             log.warning("no heartbeat", reason=str(error))
     notify("STOPPING=1")
     scp.stop(_DRAIN_S)
+    with contextlib.suppress(Unavailable):
+        heart.end()
     database.close()
     log.info("stopped")
 

@@ -24,6 +24,7 @@ from gateway.flow import PROCESS_QUEUE, TRANSFER_QUEUE
 from gateway.services import broker
 from gateway.services.notify import ReadyChannel, notify
 from gateway.settings import Settings
+from gateway.store import heartbeats
 from gateway.store.database import Database
 from gateway.store.rulebook import seed_rules
 
@@ -102,6 +103,9 @@ class Supervisor:
         database = Database(self._settings.database_url)
         database.upgrade()
         seed_rules(database, self._settings)
+        if self._broker:
+            with database.write() as connection:
+                heartbeats.forget_all(connection)
         database.close()
         *first, scp = self._children
         for child in first:

@@ -6,6 +6,7 @@ The process worker is the only process of the service that loads torch. It runs 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -55,6 +56,8 @@ def run(settings: Settings, queue: str, index: int = 0) -> None:
         queues=[queue], pool=pool, concurrency=threads, hostname=owner, loglevel="INFO",
         without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True,
     ).start()  # fmt: skip
+    with contextlib.suppress(Unavailable):
+        heart.end()
     database.close()
     log.info("stopped")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom.filereader import read_file_meta_info
@@ -46,6 +46,8 @@ class Receive:
     database: Database
     spool: Spool
     judge_after_s: float
+    # associations that could not be recorded when they opened: their first instance does it
+    unrecorded: set[str] = field(default_factory=set)
 
     def association_opened(self, info: AssociationInfo) -> None:
         """Record who called."""
@@ -54,7 +56,8 @@ class Receive:
             with self.database.write() as connection:
                 intake.open_association(connection, _caller(info))
         except Unavailable as error:
-            log.warning("association not recorded", reason=str(error))  # its first instance records it
+            log.warning("association not recorded", reason=str(error))
+            self.unrecorded.add(info.id)
 
     def association_ended(self, info: AssociationInfo, how: AssociationEnd) -> None:
         """Record the end: it is the first evidence that the series it carried are complete."""
@@ -102,8 +105,11 @@ class Receive:
 
     def _record_once(self, header: InstanceHeader, file: StoredFile, caller: Caller) -> Arrival:
         with self.database.write() as connection:
-            intake.open_association(connection, caller)
-            return intake.record_instance(connection, header, file, caller, judge_after_s=self.judge_after_s)
+            if caller.association_id in self.unrecorded:
+                intake.open_association(connection, caller)
+            arrival = intake.record_instance(connection, header, file, caller, judge_after_s=self.judge_after_s)
+        self.unrecorded.discard(caller.association_id)
+        return arrival
 
     def _keep_beside(self, request: StoreRequest, file: StoredFile) -> StoreAnswer:
         """The same SOP Instance UID with other bytes: the first is kept, this one lies beside it and is flagged."""

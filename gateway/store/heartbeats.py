@@ -47,6 +47,16 @@ class Heart:
         with self._database.write() as connection:
             connection.execute(sa.update(heartbeat).where(heartbeat.c.process == self._process).values(at=now()))
 
+    def end(self) -> None:
+        """Stopped as asked: there is nothing to miss."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(heartbeat).where(heartbeat.c.process == self._process))
+
+
+def forget_all(connection: Connection) -> None:
+    """On the only machine of a node, before its processes start: earlier ones are gone, whatever they were called."""
+    connection.execute(sa.delete(heartbeat))
+
 
 def all_of(connection: Connection) -> list[Heartbeat]:
     """The last heartbeat of every process, by name."""

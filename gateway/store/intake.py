@@ -144,27 +144,64 @@ def record_instance(
 
     Raises Raced; the transaction is then to be rolled back.
     """
-    known = known_file(connection, header.sop_instance_uid)
-    if known is not None:
-        if known.sha256 != file.sha256:
-            return Arrival.CONFLICT
-        # a sender that repeats itself after an abort vouches for the instance anew: its later end is what counts
-        connection.execute(
-            sa.update(instance)
-            .where(instance.c.sop_instance_uid == header.sop_instance_uid)
-            .values(association_id=caller.association_id)
-        )
-        return Arrival.SAME
-    row = _series_for(connection, header, caller, judge_after_s)
+    wanted = _series_query(connection, header)
+    row = connection.execute(wanted).one_or_none()
+    if row is None:
+        if (known := known_file(connection, header.sop_instance_uid)) is not None:
+            return _again(connection, header, file, caller, known)
+        _insert_series(connection, header, caller, judge_after_s)
+        row = connection.execute(wanted).one()
+    is_late = row.state != SeriesState.RECEIVING
+    if not _insert_instance(connection, header, file, caller, row.id, row.revision + is_late):
+        known = known_file(connection, header.sop_instance_uid)
+        if known is None or row.instances == 0:
+            raise Raced
+        return _again(connection, header, file, caller, known)
+    if is_late:
+        _reopen(connection, row)
+    connection.execute(
+        sa.update(series)
+        .where(series.c.id == row.id)
+        .values(instances=series.c.instances + 1, last_received_at=now(), judge_at=now() + judge_after_s)
+    )
+    return Arrival.NEW
+
+
+def _again(
+    connection: Connection, header: InstanceHeader, file: StoredFile, caller: Caller, known: StoredFile
+) -> Arrival:
+    """The SOP Instance UID is stored already: with these bytes, or with others."""
+    if known.sha256 != file.sha256:
+        return Arrival.CONFLICT
+    # a sender that repeats itself after an abort vouches for the instance anew: its later end is what counts
+    connection.execute(
+        sa.update(instance)
+        .where(instance.c.sop_instance_uid == header.sop_instance_uid)
+        .values(association_id=caller.association_id)
+    )
+    return Arrival.SAME
+
+
+def _series_query(connection: Connection, header: InstanceHeader) -> sa.Select[Any]:
+    wanted = sa.select(series.c.id, series.c.state, series.c.revision, series.c.instances).where(
+        series.c.uid == header.series_instance_uid
+    )
+    return wanted if connection.dialect.name == "sqlite" else wanted.with_for_update()
+
+
+def _insert_instance(
+    connection: Connection, header: InstanceHeader, file: StoredFile, caller: Caller, series_id: int, revision: int
+) -> bool:
+    """False when a row of that SOP Instance UID is there."""
     inserted = connection.execute(
         outbox.insert_for(connection, instance)
         .values(
             sop_instance_uid=header.sop_instance_uid,
             sop_class_uid=header.sop_class_uid,
             transfer_syntax_uid=header.transfer_syntax_uid,
-            series_id=row.id,
+            series_id=series_id,
             association_id=caller.association_id,
-            revision=row.revision,
+            revision=revision,
             path=file.path,
             size_bytes=file.size_bytes,
             sha256=file.sha256,
@@ -176,34 +213,10 @@ def record_instance(
             slice_position_mm=header.slice_position_mm,
             images_in_acquisition=header.images_in_acquisition,
         )
-        .on_conflict_do_nothing()
+        .on_conflict_do_nothing(index_elements=["sop_instance_uid"])
         .returning(instance.c.id)
-    ).scalar_one_or_none()
-    if inserted is None:
-        raise Raced
-    connection.execute(
-        sa.update(series)
-        .where(series.c.id == row.id)
-        .values(instances=series.c.instances + 1, last_received_at=now(), judge_at=now() + judge_after_s)
     )
-    return Arrival.NEW
-
-
-def _series_for(
-    connection: Connection, header: InstanceHeader, caller: Caller, judge_after_s: float
-) -> Row[Any, Any, Any]:
-    columns = (series.c.id, series.c.state, series.c.revision)
-    wanted = sa.select(*columns).where(series.c.uid == header.series_instance_uid)
-    if connection.dialect.name != "sqlite":
-        wanted = wanted.with_for_update()
-    row = connection.execute(wanted).one_or_none()
-    if row is None:
-        _insert_series(connection, header, caller, judge_after_s)
-        row = connection.execute(wanted).one()
-    if row.state != SeriesState.RECEIVING:
-        _reopen(connection, row)
-        row = connection.execute(wanted).one()
-    return row
+    return inserted.scalar_one_or_none() is not None
 
 
 def _insert_series(connection: Connection, header: InstanceHeader, caller: Caller, judge_after_s: float) -> None:
