@@ -1,53 +1,110 @@
-"""The command line: ``athanor COMMAND``."""
+"""The command line: ``athanor COMMAND``.
+
+A module of `gateway.commands` is imported when one of its commands is called: `athanor --help` loads none of them.
+"""
 
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_group
 
-from gateway.commands import bench, console, demo, doctor, jobs, phantom, rules, run, send, service, status
+from gateway.commands import console
 from gateway.errors import AthanorError, ConfigurationError
+from pipelines.errors import PipelineError
 
-app = typer.Typer(
-    name="athanor",
-    help="A DICOM node that turns received series into clearly marked synthetic series.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+COMMANDS = {
+    "The gateway": {
+        "up": ("service", "Run the whole gateway, until SIGTERM or Ctrl-C."),
+        "status": ("status", "Is it well, and if not, what to do."),
+        "doctor": ("doctor", "Check what it needs: ports, disk, database, weights, destinations ..."),
+        "jobs": ("jobs", "What became of each series, and why; run again, send again."),
+        "rules": ("rules", "Which series go through which pipeline: list, test, apply."),
+    },
+    "Without a gateway": {
+        "demo": ("demo", "See it work: a T2W series goes in, a synthetic STIR series comes back."),
+        "run": ("run", "Run a pipeline on a folder of series."),
+        "send": ("send", "Send DICOM files with C-STORE."),
+        "echo": ("send", "Ask an application entity with C-ECHO whether it is there."),
+        "phantom": ("phantom", "Write a series of a virtual patient."),
+        "bench": ("bench", "Measure this machine."),
+    },
+    "One process each, for systemd and containers": {
+        "migrate": ("service", "Bring the database up to date."),
+        "scp": ("service", "Receive."),
+        "clock": ("service", "Close series, announce work, take back what was lost."),
+        "worker": ("service", "Run generators, or route and deliver."),
+    },
+}
+
+
+class _Commands(TyperGroup):
+    """Lists every command, and imports the one that is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for panel, commands in COMMANDS.items():
+            for name, (_, words) in commands.items():
+                self.add_command(TyperCommand(name, help=words, rich_help_panel=panel))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        for commands in COMMANDS.values():
+            if args[0] in commands:
+                module, _ = commands[args[0]]
+                self.add_command(_load(module, args[0]))
+        return super().resolve_command(ctx, args)
+
+
+def _load(module: str, command: str) -> Any:
+    loaded = typer.Typer()
+    loaded.callback()(lambda: None)
+    import_module(f"gateway.commands.{module}").add_to(loaded)
+    return get_group(loaded).commands[command]
+
+
+app = typer.Typer(name="athanor", cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.out.print(version("athanor"))
+        raise typer.Exit
 
 
 @app.callback()
-def _options(
+def options(
     settings: Annotated[
-        Path | None, typer.Option(help="Settings file; default $ATHANOR_SETTINGS, then settings.toml here.")
+        Path | None, typer.Option(help="settings file; default $ATHANOR_SETTINGS, then settings.toml here")
     ] = None,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and leave")
+    ] = False,
 ) -> None:
+    """A DICOM node that turns received series into clearly marked synthetic series.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 not found, 4 unhealthy.
+    """
     console.chosen.settings_file = settings
 
 
-@app.command("version")
-def print_version() -> None:
-    """Print the version."""
-    console.out.print(version("athanor"))
-
-
-for group in (service, demo, run, send, status, jobs, rules, doctor, phantom, bench):
-    group.add_to(app)
-
-
 def main() -> None:
-    """Entry point: our own errors as words and exit codes."""
+    """Entry point: our own errors, and those of the system, as words and exit codes."""
     try:
         app()
     except ConfigurationError as error:
-        console.err.print(str(error), style="red", markup=False)
+        console.say(str(error), style="red", to=console.err)
         sys.exit(console.USAGE)
-    except AthanorError as error:
-        console.err.print(str(error), style="red", markup=False)
+    except (AthanorError, PipelineError) as error:
+        console.say(str(error), style="red", to=console.err)
+        sys.exit(console.FAILED)
+    except OSError as error:
+        console.say(f"{error.filename or 'athanor'}: {error.strerror or error}", style="red", to=console.err)
         sys.exit(console.FAILED)
 
 

@@ -1,19 +1,25 @@
 """Structured logs on standard error: one JSON object a line, or readable lines on a terminal.
 
-Every line carries the ids bound with `bind` (association, series, job, delivery). Patient attributes never: a key
-that names one is replaced before the line is written, and the libraries that dump data sets are silenced.
+Every line carries the name of its process and the ids bound with `bind` (association, series, job, delivery). Patient
+attributes never: a key that names one is replaced before the line is written, the words of an exception that is not
+ours are left out, for they may quote a value, and the libraries that dump data sets are silenced.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
+import traceback
 import warnings
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import Any
+from types import TracebackType
+from typing import Any, TextIO
 
 import structlog
+
+from gateway.errors import AthanorError
 
 # the words by which a patient attribute could enter as a key
 _PATIENT_KEYS = ("patient", "accession", "birth", "referring", "operator")
@@ -28,11 +34,38 @@ def _no_patient_attribute(_: Any, __: str, event: MutableMapping[str, Any]) -> M
     return event
 
 
+def _traceback(exc_info: tuple[type[BaseException], BaseException, TracebackType | None]) -> str:
+    """Where an exception comes from, what caused it first."""
+    _, error, place = exc_info
+    words = f": {error}" if isinstance(error, AthanorError) else ""
+    own = f"{''.join(traceback.format_tb(place))}{type(error).__qualname__}{words}"
+    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return f"{_traceback((type(before), before, before.__traceback__))}\n\nthen\n{own}" if before else own
+
+
+def _warned(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Log where a warning comes from: its words may quote a value."""
+    get("warnings").warning("warned", category=category.__name__, where=f"{filename}:{lineno}")
+
+
 def set_up(log_format: str = "auto", *, process: str) -> None:
     """Send structlog and the standard library's logging to standard error, with `process` on each line."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+
+    def name_process(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        event["process"] = process  # not bound: a thread begins with an empty context
+        return event
+
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        name_process,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _no_patient_attribute,
@@ -53,7 +86,7 @@ def set_up(log_format: str = "auto", *, process: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                structlog.processors.ExceptionRenderer(_traceback),
                 renderer,
             ],
         )
@@ -63,11 +96,10 @@ def set_up(log_format: str = "auto", *, process: str) -> None:
     root.setLevel(logging.INFO)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.ERROR)
-    # a warning of these quotes the value that it is about
     warnings.filterwarnings("ignore", module=r"pydicom\b.*")
-    logging.captureWarnings(capture=True)
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(process=process)
+    warnings.showwarning = _warned
+    sys.excepthook = lambda *error: root.critical("uncaught", exc_info=error)
+    threading.excepthook = lambda args: root.critical("uncaught", exc_info=args.exc_value)
 
 
 def get(name: str) -> Any:

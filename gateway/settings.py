@@ -8,12 +8,13 @@ Relative paths are relative to the folder of the settings file.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -36,8 +37,19 @@ def _network(text: str) -> str:
     return str(ip_network(text, strict=False))
 
 
+def _identity(text: str) -> str:
+    plain = text.strip().lower()
+    digits = plain.removeprefix("sha256:").replace(":", "")
+    if re.fullmatch("[0-9a-f]{64}", digits):
+        return f"sha256:{digits}"
+    if not plain or plain.startswith("sha256:"):
+        raise ValueError(f"found {text!r}; expected sha256: and 64 hexadecimal digits, or a name in the certificate")
+    return plain
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
+Identity = Annotated[str, AfterValidator(_identity)]
 # an empty text in the file means that there is none
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 
@@ -67,6 +79,29 @@ class Node(_Section):
     )
 
 
+class ListenerTls(_Section):
+    """A second listener, for associations over TLS only (PS3.15 B.12)."""
+
+    address: str = Field("", description="address to listen on; empty = that of the listener")
+    port: int = Field(2762, description="TCP port", ge=0, le=65535)
+    certificate: Path = Field(description="PEM file: our certificate, followed by those between it and the root")
+    key: Path = Field(description="PEM file: the private key, without passphrase")
+    ca: Path | None = Field(
+        None, description="PEM file: who may sign the certificates of peers; without it peers need none"
+    )
+    peers: dict[AETitle, Identity] = Field(
+        default_factory=dict,
+        description="calling AE title = the name in its certificate, or sha256: and the fingerprint; other "
+        "certificates, and none, are rejected for this AE title, on the listener without TLS too",
+    )
+
+    @model_validator(mode="after")
+    def _peers_show_certificates(self) -> Self:
+        if self.peers and self.ca is None:
+            raise ValueError("found peers without ca; expected ca, since without it no peer is asked for a certificate")
+        return self
+
+
 class Listener(_Section):
     """The C-STORE and C-ECHO SCP."""
 
@@ -86,6 +121,7 @@ class Listener(_Section):
     require_called_ae_title: bool = Field(False, description="reject associations that call another AE title")
     calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that may call; empty = any")
     calling_networks: tuple[Network, ...] = Field((), description="networks (CIDR) that may call; empty = any")
+    tls: ListenerTls | None = Field(None, description="a second listener, over TLS; none without this table")
 
 
 class Spool(_Section):
@@ -128,6 +164,21 @@ class Deliver(_Section):
     give_up_s: float = Field(259_200.0, description="age at which a delivery ends FAILED (3 days)", gt=0)
 
 
+class DestinationTls(_Section):
+    """TLS to a destination (PS3.15 B.12)."""
+
+    ca: Path = Field(description="PEM file: who may sign the destination's certificate")
+    certificate: Path | None = Field(None, description="PEM file: our certificate, for a destination that asks for it")
+    key: Path | None = Field(None, description="PEM file: the private key, without passphrase")
+    server_name: str = Field("", description="name in the destination's certificate; empty = host")
+
+    @model_validator(mode="after")
+    def _key_belongs_to_certificate(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("found one of certificate and key; expected both or neither")
+        return self
+
+
 class Destination(_Section):
     """A storage SCP that takes results, and how it wants them encoded."""
 
@@ -143,6 +194,7 @@ class Destination(_Section):
     )
     modality: Literal["source", "OT"] = Field("source", description="value of Modality in results")
     label: bool = Field(True, description="burn SYNTHETIC into a corner")
+    tls: DestinationTls | None = Field(None, description="how to reach it over TLS; none without this table")
 
     @property
     def profile(self) -> str:
@@ -251,13 +303,15 @@ def _secret(value: str, file: Path | None) -> str:
 
 def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """The same settings with the relative paths of the file made absolute."""
-    paths = {("node", "state_dir"), ("database", "url_file"), ("broker", "url_file"), ("rules", "seed")}
-    for section, key in paths:
-        table = values.get(section)
+    destinations = values.get("destinations")
+    listeners = [values.get("listener"), *(destinations.values() if isinstance(destinations, dict) else ())]
+    secure = [place["tls"] for place in listeners if isinstance(place, dict) and "tls" in place]
+    sections = ("node", "state_dir"), ("database", "url_file"), ("broker", "url_file"), ("rules", "seed")
+    paths = [(values.get(section), key) for section, key in sections]
+    paths += [(values, "weights_dir"), *((table, key) for table in secure for key in ("certificate", "key", "ca"))]
+    for table, key in paths:
         if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
             table[key] = str(folder / table[key])
-    if isinstance(values.get("weights_dir"), str) and values["weights_dir"]:
-        values["weights_dir"] = str(folder / values["weights_dir"])
     return values
 
 

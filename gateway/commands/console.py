@@ -1,34 +1,40 @@
 """What every command needs: the settings in use, output for people or for scripts, and exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 not found, 4 unhealthy.
+Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 not found, 4 unhealthy. Results go to standard output, all
+else to standard error. On a terminal text is wrapped at words; in a pipe one line stays one line.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from gateway.dicom.provenance import require_sound
-from gateway.settings import Settings, read_settings
-from gateway.store.database import Database
+if TYPE_CHECKING:  # loaded when a command asks for them: `athanor --help` needs none of it
+    from gateway.settings import Settings
+    from gateway.store.database import Database
 
 FAILED, USAGE, NOT_FOUND, UNHEALTHY = 1, 2, 3, 4
 
-# a table in a pipe or a log is not folded at 80 columns
-out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True, highlight=False)
+# a pipe has no width: what is not printed with `say` or `show_table` should not be folded at 80 columns either
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+TICK, CROSS = Text("✓ ", "green"), Text("✗ ", "red")
+
+
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 
 @dataclass(slots=True)
@@ -42,19 +48,46 @@ chosen = Chosen()
 
 
 def settings() -> Settings:
-    """The settings in use."""
-    return require_sound(read_settings(chosen.settings_file))
+    """The settings in use, for commands that look."""
+    from gateway.settings import read_settings
+
+    return read_settings(chosen.settings_file)
+
+
+def sound_settings() -> Settings:
+    """The settings in use, for commands that make derived series: with what only their writer can judge."""
+    from gateway.dicom.provenance import require_sound
+
+    return require_sound(settings())
 
 
 @contextmanager
 def database() -> Iterator[Database]:
-    """The database in use, with its schema; an absent one is not made by looking at it."""
+    """The database in use. Leaves with what to do when it has not been made yet."""
+    from gateway.store.database import Database
+
     in_use = settings()
+    if is_new_database(in_use):
+        place = in_use.node.state_dir if in_use.database_url.startswith("sqlite") else "database.url"
+        fail(f"found no database in {place}; `athanor up` or `athanor migrate` makes it", NOT_FOUND)
     opened = Database(in_use.database_url)
-    if opened.is_sqlite and not Path(str(opened.url.database)).exists():
-        fail(f"no database in {in_use.node.state_dir}; start the gateway once with `athanor up`", NOT_FOUND)
     try:
         yield opened
+    finally:
+        opened.close()
+
+
+def is_new_database(in_use: Settings) -> bool:
+    """Whether the database has yet to be made: it is absent or empty. Looking does not make it."""
+    from gateway.store.database import Database
+
+    url = in_use.database_url
+    if url.startswith("sqlite") and not Path(url.partition("///")[2]).exists():
+        return True
+    opened = Database(url)
+    try:
+        with opened.read() as connection:
+            return not connection.dialect.has_table(connection, "series")
     finally:
         opened.close()
 
@@ -64,9 +97,46 @@ def show_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, default=str, ensure_ascii=False) + "\n")
 
 
+def say(text: str, *, mark: Text | None = None, indent: int = 0, style: str = "", to: Console = out) -> None:
+    """Print one paragraph behind `mark`; on a terminal its lines begin below each other."""
+    lead = Text(" " * indent) + (mark or Text())
+    lines = [text]
+    if to.is_terminal:
+        width = max(20, to.width - len(lead))
+        # a path or a UID stays whole: the terminal itself breaks what is too long
+        lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+    to.print(lead + Text(lines[0], style))
+    for line in lines[1:]:
+        to.print(Text(" " * len(lead)) + Text(line, style))
+
+
+def label(word: str) -> Text:
+    """A word as the mark of `say`: what follows stands in a column."""
+    return Text(f"{word:<12}")
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table; on a terminal long cells are folded, in a pipe they are not."""
+    if out.is_terminal:
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False)
+        for column in columns:
+            table.add_column(column, overflow="fold")
+        for row in rows:
+            table.add_row(*map(Text, row))
+        out.print(table)
+        return
+    lines = [columns, *rows]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
 def fail(message: str, code: int = FAILED) -> NoReturn:
     """Say what went wrong on standard error and leave."""
-    err.print(message, style="red", markup=False)
+    say(message, style="red", to=err)
     raise typer.Exit(code)
 
 
@@ -76,11 +146,13 @@ def local_time(at: float | None) -> str:
 
 
 def age(at: float | None) -> str:
-    """How long ago, for people."""
-    if at is None:
-        return ""
-    seconds = max(0.0, time.time() - at)
+    """How long ago, for people; empty for None."""
+    return "" if at is None else duration(time.time() - at)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that people would choose."""
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    return f"{max(0.0, seconds):.0f} s"

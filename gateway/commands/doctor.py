@@ -6,27 +6,35 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import typer
+from rich.text import Text
 
 from gateway.commands import console
-from gateway.commands.console import Json, out
-from gateway.errors import AthanorError
+from gateway.commands.console import CROSS, TICK, Json, label, say
+from gateway.commands.send import this_gateway
+from gateway.commands.status import existing
+from gateway.domain.rules import Rule
+from gateway.errors import AthanorError, ConfigurationError
 from gateway.network.contexts import decodable_transfer_syntaxes
 from gateway.network.scu import echo
+from gateway.network.tls import TlsFiles
 from gateway.services import broker
 from gateway.services.doorbell import Doorbell, make_app
 from gateway.services.supervisor import count_devices
-from gateway.settings import Destination, Settings
+from gateway.settings import Settings
 from gateway.stages.deliver import address_of
-from gateway.store import outbox
+from gateway.store import outbox, rulebook
 from gateway.store.database import Database
+from gateway.store.rules_file import read_rules
 from pipelines.catalog import Catalog
 from pipelines.errors import PipelineError
 
 _CLOCK_DRIFT_S = 2.0
+_TRANSFER_SYNTAXES = 13  # docs/conformance.md
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +48,16 @@ class Finding:
 
 
 def doctor(json: Json = False) -> None:
-    """Check ports, disk, clock, GPU, codecs, broker, database, weights and destinations."""
-    findings = list(_examine(console.settings()))
+    """Check what the gateway needs, and say what to do about what it lacks. Exit code 4 when it lacks something."""
+    findings = []
+    for finding in _examine(console.sound_settings()):
+        findings.append(finding)
+        if not json:
+            say(finding.found, mark=(TICK if finding.well else CROSS) + label(finding.check))
+        if not json and not finding.well:
+            say(finding.fix, mark=Text("  ") + label(""), style="yellow")
     if json:
         console.show_json([{"check": f.check, "well": f.well, "found": f.found, "fix": f.fix} for f in findings])
-    else:
-        for finding in findings:
-            mark = "[green]✓[/green]" if finding.well else "[red]✗[/red]"
-            out.print(f"{mark} {finding.check:<13}", end=" ")
-            out.print(finding.found, markup=False)
-            if not finding.well:
-                out.print(f"    {finding.fix}", style="yellow", markup=False)
     if not all(finding.well for finding in findings):
         raise typer.Exit(console.UNHEALTHY)
 
@@ -58,44 +65,39 @@ def doctor(json: Json = False) -> None:
 def _examine(settings: Settings) -> Iterator[Finding]:
     yield _port(settings)
     yield _disk(settings)
-    yield _database(settings)
-    yield _clock(settings)
+    yield from _database(settings)
     yield _broker(settings)
     yield _devices(settings)
     yield _codecs()
     yield from _weights(settings)
+    yield from _certificates(settings)
     yield from _destinations(settings)
 
 
 def _port(settings: Settings) -> Finding:
     listener = settings.listener
     place = f"{listener.address}:{listener.port}"
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in listener.address else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((listener.address, listener.port))
         except PermissionError:
-            return Finding("port", False, f"{place} may not be bound", "choose listener.port above 1023")
+            fix = "choose listener.port above 1023, or give the SCP CAP_NET_BIND_SERVICE"
+            return Finding("port", False, f"{place} may not be bound by this user", fix)
         except OSError as error:
             return _port_in_use(settings, place, error)
     return Finding("port", True, f"{place} is free for the SCP")
 
 
 def _port_in_use(settings: Settings, place: str, error: OSError) -> Finding:
-    listener = settings.listener
-    host = "127.0.0.1" if listener.address == "0.0.0.0" else listener.address  # noqa: S104 - compared, not bound
-    us = Destination(ae_title=settings.node.ae_title, host=host, port=listener.port or 1)
-    if listener.port and echo(address_of(us, settings.deliver, settings.node.ae_title)).is_answered:
+    if echo(this_gateway(settings, settings.node.ae_title)).is_answered:
         return Finding("port", True, f"{place}: our SCP answers C-ECHO")
-    return Finding(
-        "port", False, f"{place}: {error.strerror}", "stop the program that holds it or change listener.port"
-    )
+    fix = "stop the program that holds it, or change listener.address and listener.port"
+    return Finding("port", False, f"{place}: {error.strerror}", fix)
 
 
 def _disk(settings: Settings) -> Finding:
-    folder = settings.node.state_dir
-    while not folder.exists():
-        folder = folder.parent
+    folder = existing(settings.node.state_dir)
     free = shutil.disk_usage(folder).free
     reserve = settings.spool.reserve_bytes
     found = f"{free / 1e9:.1f} GB free, reserve {reserve / 1e9:.1f} GB"
@@ -111,30 +113,38 @@ def _asked(check: str, question: Callable[[], str], fix: str) -> Finding:
         return Finding(check, False, str(error), fix)
 
 
-def _database(settings: Settings) -> Finding:
-    def ask() -> str:
+def _database(settings: Settings) -> Iterator[Finding]:
+    """The database, our clock beside its own, and the rules in it. One that is absent is not made by looking."""
+    try:
+        if console.is_new_database(settings):
+            yield Finding("database", True, "will be made at start")
+            yield _rules(settings, read_rules(settings.rules.seed) if settings.rules.seed else ())
+            return
         database = Database(settings.database_url)
-        try:
-            with database.read() as connection:
-                return f"{connection.dialect.name} answers"
-        finally:
-            database.close()
+        drift = abs(database.now_s() - time.time())
+        yield Finding("database", True, f"{database.url.get_backend_name()} answers")
+        found = f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')}, {drift:.1f} s from that of the database"
+        yield Finding("clock", drift <= _CLOCK_DRIFT_S, found, "run an NTP client, such as chrony, on both hosts")
+        with database.read() as connection:
+            rules = [version.rule for version in rulebook.active(connection)]
+        database.close()
+        yield _rules(settings, rules)
+    except ConfigurationError as error:
+        yield Finding("rules", False, str(error), "correct the file of rules.seed")
+    except AthanorError as error:
+        yield Finding("database", False, str(error), "check database.url and that the server runs")
 
-    return _asked("database", ask, "check database.url and that the server runs")
 
-
-def _clock(settings: Settings) -> Finding:
-    def ask() -> str:
-        database = Database(settings.database_url)
-        try:
-            drift = abs(database.now_s() - time.time())
-        finally:
-            database.close()
-        if drift > _CLOCK_DRIFT_S:
-            raise AthanorError(f"this host and the database differ by {drift:.1f} s")
-        return f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')}, {drift * 1000:.0f} ms from the database"
-
-    return _asked("clock", ask, "run an NTP client (chrony) on both hosts")
+def _rules(settings: Settings, rules: Sequence[Rule]) -> Finding:
+    enabled = [rule.name for rule in rules if rule.enabled]
+    try:
+        rulebook.require_usable(rules, settings)
+    except AthanorError as error:
+        return Finding("rules", False, str(error), "correct the rule or the settings; `athanor rules apply FILE`")
+    except PipelineError:
+        return Finding("rules", True, f"enabled: {', '.join(enabled)}")  # the manifests have a finding of their own
+    fix = "without one every series ends UNMATCHED; `athanor rules enable RULE`"
+    return Finding("rules", bool(enabled), f"enabled: {', '.join(enabled) or 'none'}", fix)
 
 
 def _broker(settings: Settings) -> Finding:
@@ -159,7 +169,9 @@ def _devices(settings: Settings) -> Finding:
 
 
 def _codecs() -> Finding:
-    return Finding("codecs", True, f"{len(decodable_transfer_syntaxes())} transfer syntaxes can be decoded")
+    number = len(decodable_transfer_syntaxes())
+    found = f"{number} of {_TRANSFER_SYNTAXES} transfer syntaxes can be decoded"
+    return Finding("codecs", number == _TRANSFER_SYNTAXES, found, "install athanor again, with what it depends on")
 
 
 def _weights(settings: Settings) -> Iterator[Finding]:
@@ -180,6 +192,21 @@ def _weights(settings: Settings) -> Iterator[Finding]:
             yield Finding("weights", True, f"{spec.id} {spec.version}, sha256 {spec.generator.sha256[:12]} verified")
 
 
+def _certificates(settings: Settings) -> Iterator[Finding]:
+    sections = {"listener.tls": settings.listener.tls} | {
+        f"destinations.{name}.tls": destination.tls for name, destination in settings.destinations.items()
+    }
+    for section, tls in sections.items():
+        if tls is None:
+            continue
+        try:
+            problems = list(TlsFiles(tls.certificate, tls.key, tls.ca).warnings(datetime.now(UTC)))
+        except AthanorError as error:
+            problems = [str(error)]
+        found = f"{section}: {'; '.join(problems) or 'certificates and key are in order'}"
+        yield Finding("TLS", not problems, found, f"correct the files of {section}, then restart")
+
+
 def _destinations(settings: Settings) -> Iterator[Finding]:
     if not settings.destinations:
         yield Finding("destination", False, "none", "add [destinations.NAME] to settings.toml")
@@ -187,7 +214,7 @@ def _destinations(settings: Settings) -> Iterator[Finding]:
         report = echo(address_of(destination, settings.deliver, settings.node.ae_title))
         yield Finding(
             "destination", report.is_answered, f"{name}: {report.explanation}",
-            "check host, port and AE titles with the PACS administrator",
+            "check host, port, AE titles and certificates with the PACS administrator",
         )  # fmt: skip
 
 

@@ -1,99 +1,117 @@
-"""``athanor jobs``: what became of each series and why; run again, resend."""
+"""``athanor jobs``: what became of each series and why; run again, send again."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from gateway.commands import console
-from gateway.commands.console import Json, out
+from gateway.commands.console import Json, say, show_table
+from gateway.domain.rules import Outcome
+from gateway.domain.states import JobState, SeriesState
 from gateway.store import deliveries, jobs, reports, timeline
 
-app = typer.Typer(help="Series and jobs: what became of them and why.", no_args_is_help=True)
+app = typer.Typer(help="What became of each series, and why; run again, send again.", no_args_is_help=True)
 
 Limit = Annotated[int, typer.Option(help="how many, newest first", min=1)]
-Which = Annotated[str, typer.Argument(help="series id, Series Instance UID, or the start of a job id")]
+Which = Annotated[
+    str, typer.Argument(metavar="SERIES", help="series id, Series Instance UID, or the start of a job id")
+]
 
 
 @app.command("ls")
 def list_jobs(
-    state: Annotated[str | None, typer.Option(help="only jobs in this state")] = None,
+    state: Annotated[
+        JobState | None, typer.Option(metavar="STATE", help="only jobs in this state", case_sensitive=False)
+    ] = None,
     limit: Limit = 20,
     json: Json = False,
 ) -> None:
     """List the latest jobs."""
     with console.database() as database, database.read() as connection:
-        rows = reports.job_list(connection, limit, state.upper() if state else None)
+        rows = reports.job_list(connection, limit, state)
     if json:
         console.show_json(rows)
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in ("job", "series", "pipeline", "rule", "state", "attempt", "age", "reason"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        mark = " (superseded)" if row["superseded"] else ""
-        table.add_row(
-            row["id"][:8], f"{row['series_id']} {row['series_description']}", row["pipeline_id"],
-            f"{row['rule']}@{row['rule_version']}", row["state"] + mark, f"{row['attempt']}/{row['max_attempts']}",
-            console.age(row["created_at"]), row["error"] or "",
-        )  # fmt: skip
-    out.print(table if rows else "no jobs yet; send a series with `athanor send DIR`")
+    elif not rows:
+        say(f"no job is {state}" if state else "no jobs yet; send a series with `athanor send PATH`")
+    else:
+        show_table(
+            ("job", "series", "pipeline", "rule", "state", "attempt", "age", "reason"),
+            [
+                (
+                    row["id"][:8],
+                    f"{row['series_id']} {row['series_description']}",
+                    row["pipeline_id"],
+                    f"{row['rule']}@{row['rule_version']}",
+                    row["state"] + (" (superseded)" if row["superseded"] else ""),
+                    f"{row['attempt']}/{row['max_attempts']}",
+                    console.age(row["created_at"]),
+                    row["error"] or "",
+                )
+                for row in rows
+            ],
+        )
 
 
 @app.command("series")
 def list_series(
-    state: Annotated[str | None, typer.Option(help="only series in this state")] = None,
+    state: Annotated[
+        SeriesState | None, typer.Option(metavar="STATE", help="only series in this state", case_sensitive=False)
+    ] = None,
     limit: Limit = 20,
     json: Json = False,
 ) -> None:
-    """List the latest series, those included for which there is no job."""
+    """List the latest series, also those for which there is no job."""
     with console.database() as database, database.read() as connection:
-        rows = reports.series_list(connection, limit, state.upper() if state else None)
+        rows = reports.series_list(connection, limit, state)
     if json:
         console.show_json(rows)
-        return
-    table = Table(box=None, pad_edge=False)
-    for column in ("series", "from", "description", "instances", "state", "age", "why"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        why = row["reason"] or (row["evidence"] or {}).get("sentence") or row["waiting_for"] or ""
-        table.add_row(
-            str(row["id"]), row["calling_ae_title"], row["series_description"], str(row["instances"]), row["state"],
-            console.age(row["last_received_at"]), why,
-        )  # fmt: skip
-    out.print(table if rows else "no series yet; send one with `athanor send DIR`")
+    elif not rows:
+        say(f"no series is {state}" if state else "no series yet; send one with `athanor send PATH`")
+    else:
+        show_table(
+            ("series", "from", "description", "instances", "state", "age", "why"),
+            [
+                (
+                    str(row["id"]),
+                    row["calling_ae_title"],
+                    row["series_description"],
+                    str(row["instances"]),
+                    row["state"],
+                    console.age(row["last_received_at"]),
+                    row["reason"] or (row["evidence"] or {}).get("sentence") or row["waiting_for"] or "",
+                )
+                for row in rows
+            ],
+        )
 
 
 @app.command("show")
 def show(which: Which, json: Json = False) -> None:
-    """Show one series: evidence, rules tried, jobs, deliveries, timeline."""
+    """Show one series: evidence, rules asked, jobs, deliveries, timeline."""
     with console.database() as database, database.read() as connection:
         series_id = _find(connection, which)
         detail = reports.series_detail(connection, series_id)
         events = timeline.of_series(connection, series_id)
     if json:
-        console.show_json(
-            {
-                **detail,
-                "timeline": [
-                    {"at": e.at, "stage": e.stage, "what": e.what, "job_id": e.job_id, **e.detail} for e in events
-                ],
-            }
-        )
+        happened = [{"at": e.at, "stage": e.stage, "what": e.what, "job_id": e.job_id, **e.detail} for e in events]
+        console.show_json({**detail, "timeline": happened})
         return
     _print_series(detail)
     print_timeline(events)
 
 
 @app.command("retry")
-def retry(which: Which) -> None:
-    """Run the jobs of a series that ended without a result again."""
+def retry(which: Which, json: Json = False) -> None:
+    """Run the jobs of a series again that ended without a result."""
     with console.database() as database, database.write() as connection:
         detail = reports.series_detail(connection, _find(connection, which))
         again = [job["id"] for job in detail["jobs"] if jobs.run_again(connection, job["id"])]
-    out.print(f"queued again: {', '.join(job_id[:8] for job_id in again)}" if again else "nothing to run again")
+    if json:
+        console.show_json({"queued": again})
+    else:
+        say(f"queued again: {', '.join(job_id[:8] for job_id in again)}" if again else "no job ended without a result")
     if not again:
         raise typer.Exit(console.FAILED)
 
@@ -102,9 +120,10 @@ def retry(which: Which) -> None:
 def resend(
     which: Which,
     destination: Annotated[str | None, typer.Option(help="only to this destination")] = None,
-    whole: Annotated[bool, typer.Option(help="also instances that were accepted already")] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="also instances that were accepted already")] = False,
+    json: Json = False,
 ) -> None:
-    """Send the results of a series again: the same bytes under the same UIDs."""
+    """Send the results of a series again: the same bytes under the same UIDs; superseded ones are left out."""
     give_up_s = console.settings().deliver.give_up_s
     with console.database() as database, database.write() as connection:
         detail = reports.series_detail(connection, _find(connection, which))
@@ -113,9 +132,13 @@ def resend(
             for job in detail["jobs"]
             for delivery in job["deliveries"]
             if destination in {None, delivery["destination"]}
+            and not job["superseded"]
             and deliveries.send_again(connection, delivery["id"], whole=whole, give_up_s=give_up_s)
         ]
-    out.print(f"will be sent again to: {', '.join(again)}" if again else "nothing to send again")
+    if json:
+        console.show_json({"destinations": again})
+    else:
+        say(f"will be sent again to: {', '.join(again)}" if again else "no delivery that has ended")
     if not again:
         raise typer.Exit(console.FAILED)
 
@@ -128,49 +151,72 @@ def _find(connection: Any, which: str) -> int:
 
 
 def _print_series(detail: dict[str, Any]) -> None:
-    out.print(
+    say(
         f"series {detail['id']}  {detail['modality']} {detail['series_description']!r}  revision {detail['revision']}, "
-        f"{detail['instances']} instances from {detail['calling_ae_title']}  [bold]{detail['state']}[/bold]"
+        f"{detail['instances']} instances from {detail['calling_ae_title']}  {detail['state']}",
+        style="bold",
     )
     if detail["evidence"]:
-        out.print(f"  closed: {detail['evidence']['sentence']}", markup=False)
+        say(f"closed: {detail['evidence']['sentence']}", indent=2)
     elif detail["waiting_for"]:
-        out.print(f"  waits: {detail['waiting_for']}", markup=False)
+        say(f"waits: {detail['waiting_for']}", indent=2)
     if detail["reason"]:
-        out.print(f"  {detail['reason']}", markup=False)
+        say(detail["reason"], indent=2)
+    if not detail["jobs"]:
+        for rule in (detail["selection"] or {"rules": []})["rules"]:
+            say(f"rule {rule['name']}: {_why_not(rule)}", indent=2)
     for job in detail["jobs"]:
-        superseded = ", superseded by a later revision" if job["superseded"] else ""
-        out.print(
-            f"  job {job['id'][:8]} {job['pipeline_id']} by rule {job['rule']}@{job['rule_version']}: "
-            f"[bold]{job['state']}[/bold] at attempt {job['attempt']} of {job['max_attempts']}{superseded}"
+        _print_job(job)
+
+
+def _why_not(rule: dict[str, Any]) -> str:
+    """Why a rule made no job: the conditions of its outermost level that do not hold."""
+    if rule["outcome"] != Outcome.NOT_MATCHED:
+        return str(rule["outcome"])
+    trace = rule["trace"]
+    failed = [one for one in trace["children"] if not one["matched"]] if trace["operator"] == "all" else [trace]
+    return "; ".join(_condition(one) for one in failed)
+
+
+def _condition(trace: dict[str, Any]) -> str:
+    if not trace["attribute"]:
+        inner = ", ".join(_condition(one) for one in trace["children"])
+        return f"{trace['operator']} ({inner})"
+    asked = " ".join(filter(None, (trace["attribute"], trace["operator"].replace("_", " "), trace["expected"])))
+    return f"{asked}, found {trace['found']}"
+
+
+def _print_job(job: dict[str, Any]) -> None:
+    superseded = ", superseded by a later revision" if job["superseded"] else ""
+    say(
+        f"job {job['id'][:8]} {job['pipeline_id']} by rule {job['rule']}@{job['rule_version']}: "
+        f"{job['state']} at attempt {job['attempt']} of {job['max_attempts']}{superseded}",
+        indent=2,
+    )
+    if job["error"]:
+        say(job["error"], indent=4)
+    for made in job["derived"]:
+        say(f"made series {made['series_number']}: {made['instances']} instances ({made['profile']})", indent=4)
+    for delivery in job["deliveries"]:
+        say(
+            f"to {delivery['destination']}: {delivery['state']}, {delivery['accepted']} of "
+            f"{delivery['instances']} accepted, attempt {delivery['attempt']}",
+            indent=4,
         )
-        if job["error"]:
-            out.print(f"    {job['error']}", markup=False)
-        for made in job["derived"]:
-            out.print(f"    made series {made['series_number']}: {made['instances']} instances ({made['profile']})")
-        for delivery in job["deliveries"]:
-            out.print(
-                f"    to {delivery['destination']}: {delivery['state']}, {delivery['accepted']} of "
-                f"{delivery['instances']} accepted, attempt {delivery['attempt']}"
-            )
-            if delivery["error"]:
-                out.print(f"      {delivery['error']}", markup=False)
+        if delivery["error"]:
+            say(delivery["error"], indent=6)
 
 
 def print_timeline(events: list[timeline.Event]) -> None:
     """Print a timeline: when, how long after the event before it, and what."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("time")
-    table.add_column("after", justify="right")
-    for column in ("stage", "what", "detail"):
-        table.add_column(column, overflow="fold")
-    before = events[0].at if events else 0.0
-    for event in events:
-        table.add_row(
-            console.local_time(event.at), f"+{event.at - before:.3f} s", event.stage, event.what, _detail(event)
-        )
-        before = event.at
-    out.print(table)
+    before = [events[0].at, *(event.at for event in events)] if events else []
+    show_table(
+        ("time", "after", "stage", "what", "detail"),
+        [
+            (console.local_time(event.at), f"+{event.at - at:.3f} s", event.stage, event.what, _detail(event))
+            for event, at in zip(events, before, strict=False)
+        ],
+    )
 
 
 def _detail(event: timeline.Event) -> str:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from gateway.commands import console
-from gateway.commands.console import Json, out
+from gateway.commands.console import CROSS, TICK, Json, out, say, show_table
 from gateway.dicom.header import Attributes, read_attributes
+from gateway.dicom.loop_guard import find_marks
+from gateway.dicom.provenance import own_identity
 from gateway.domain.conditions import AssociationFacts
 from gateway.domain.rules import Outcome, Rule, Selection, select
 from gateway.domain.traces import Trace
@@ -19,7 +20,9 @@ from gateway.errors import NotDicom
 from gateway.store import rulebook
 from gateway.store.rules_file import format_rules, read_rules
 
-app = typer.Typer(help="Routing rules: which series go through which pipeline.", no_args_is_help=True)
+app = typer.Typer(help="Which series go through which pipeline: list, test, apply.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="RULE", help="name of a rule in force")]
 
 _OUTCOMES = {
     Outcome.WON: "[green]wins[/green]",
@@ -43,16 +46,23 @@ def list_rules(json: Json = False) -> None:
             ]
         )  # fmt: skip
         return
-    table = Table(box=None, pad_edge=False)
-    for column in ("rule", "version", "enabled", "pipeline", "destinations", "description"):
-        table.add_column(column, overflow="fold")
-    for version in versions:
-        rule = version.rule
-        table.add_row(
-            rule.name, str(version.version), "yes" if rule.enabled else "no", rule.pipeline,
-            ", ".join(rule.destinations), rule.description,
-        )  # fmt: skip
-    out.print(table if versions else "no rules; apply a file with `athanor rules apply FILE`")
+    if not versions:
+        say("no rules; apply a file with `athanor rules apply FILE`")
+        return
+    show_table(
+        ("rule", "version", "enabled", "pipeline", "destinations", "description"),
+        [
+            (
+                version.rule.name,
+                str(version.version),
+                "yes" if version.rule.enabled else "no",
+                version.rule.pipeline,
+                ", ".join(version.rule.destinations),
+                version.rule.description,
+            )
+            for version in versions
+        ],
+    )
 
 
 @app.command("test")
@@ -64,17 +74,22 @@ def test_rules(
     address: Annotated[str, typer.Option(help="source address to assume")] = "127.0.0.1",
     json: Json = False,
 ) -> None:
-    """Show which rule wins for a DICOM file, with a tick or a cross and the value found for each condition."""
+    """Show which rule wins for a DICOM file, with a tick or a cross and the value found for each condition.
+
+    Exit code 1 when the series would make no job.
+    """
     settings = console.settings()
     rules = list(read_rules(file)) if file else _rules_in_force()
     attributes = _attributes(path)
     association = AssociationFacts(calling, called or settings.node.ae_title, address)
     selection = select(rules, attributes.lookup, association)
+    blocked = find_marks(attributes, own_identity(settings), lambda _: False)
     if json:
-        console.show_json({"winners": [won.rule.name for won in selection.winners], **selection.to_table()})
+        winners = [won.rule.name for won in selection.winners]
+        console.show_json({"blocked": blocked, "winners": winners, **selection.to_table()})
     else:
-        _print(selection)
-    if not selection.winners:
+        _print(selection, blocked)
+    if blocked or not selection.winners:
         raise typer.Exit(console.FAILED)
 
 
@@ -83,6 +98,7 @@ def apply_rules(
     file: Annotated[Path, typer.Argument(help="TOML file of rules", exists=True, dir_okay=False)],
     reason: Annotated[str, typer.Option(help="why, for the history")] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="check, say what would change, change nothing")] = False,
+    json: Json = False,
 ) -> None:
     """Make the rules of a file the rules in force; what changed gets a new version, jobs keep theirs."""
     rules = read_rules(file)
@@ -91,10 +107,14 @@ def apply_rules(
         changes = rulebook.apply(connection, rules, author=getpass.getuser(), reason=reason or f"applied {file.name}")
         if dry_run:
             connection.rollback()
+    if json:
+        table = [{"name": change.name, "what": change.what, "version": change.version} for change in changes]
+        console.show_json({"applied": not dry_run, "changes": table})
+        return
     for change in changes:
-        out.print(f"{change.what:<10}{change.name}@{change.version}")
+        say(f"{change.name}@{change.version}", mark=console.label(change.what))
     if dry_run:
-        out.print("nothing was changed")
+        say("dry run: nothing was changed")
 
 
 @app.command("export")
@@ -106,13 +126,13 @@ def export_rules() -> None:
 
 
 @app.command("enable")
-def enable_rule(name: str) -> None:
-    """Switch a rule on."""
+def enable_rule(name: Name) -> None:
+    """Switch a rule on, if it can make jobs here."""
     _switch(name, enabled=True)
 
 
 @app.command("disable")
-def disable_rule(name: str) -> None:
+def disable_rule(name: Name) -> None:
     """Switch a rule off; jobs that it made go on."""
     _switch(name, enabled=False)
 
@@ -121,7 +141,7 @@ def _switch(name: str, *, enabled: bool) -> None:
     with console.database() as database, database.write() as connection:
         if not rulebook.enable(connection, name, console.settings(), enabled=enabled, author=getpass.getuser()):
             console.fail(f"found no rule {name!r}; see `athanor rules ls`", console.NOT_FOUND)
-    out.print(f"{name} is {'enabled' if enabled else 'disabled'}")
+    say(f"{name} is {'enabled' if enabled else 'disabled'}")
 
 
 def _rules_in_force() -> list[Rule]:
@@ -139,23 +159,25 @@ def _attributes(path: Path) -> Attributes:
     return console.fail(f"{path}: found no DICOM file; expected one, or a folder of one series", console.NOT_FOUND)
 
 
-def _print(selection: Selection) -> None:
+def _print(selection: Selection, blocked: str | None) -> None:
     for evaluation in selection.evaluations:
         out.print(f"[bold]{evaluation.rule.name}[/bold]  {_OUTCOMES[evaluation.outcome]}")
-        _print_trace(evaluation.trace, "  ")
+        _print_trace(evaluation.trace, 2)
     for conflict in selection.conflicts:
-        out.print(conflict, style="yellow", markup=False)
+        say(conflict, style="yellow")
     names = ", ".join(won.rule.name for won in selection.winners)
-    out.print(f"winner: {names}" if names else "no rule matches: the series is kept and shown as UNMATCHED")
+    if blocked:
+        say(f"the series would end BLOCKED, whatever the rules say: {blocked}", style="red")
+    else:
+        say(f"winner: {names}" if names else "no enabled rule matches: the series would be kept and shown as UNMATCHED")
 
 
-def _print_trace(trace: Trace, indent: str) -> None:
-    mark = "[green]✓[/green]" if trace.matched else "[red]✗[/red]"
+def _print_trace(trace: Trace, indent: int) -> None:
     asked = " ".join(part for part in (trace.attribute, trace.operator.replace("_", " "), trace.expected) if part)
-    out.print(f"{indent}{mark} ", end="")
-    out.print(asked + (f"   found {trace.found}" if trace.found else ""), markup=False)
+    found = trace.found and (f"found {trace.found}" if trace.attribute else trace.found)
+    say(f"{asked}   {found}".rstrip(), mark=TICK if trace.matched else CROSS, indent=indent)
     for child in trace.children:
-        _print_trace(child, indent + "    ")
+        _print_trace(child, indent + 4)
 
 
 def add_to(main: typer.Typer) -> None:

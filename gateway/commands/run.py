@@ -12,7 +12,7 @@ import typer
 from rich.progress import Progress
 
 from gateway.commands import console
-from gateway.commands.console import Json, err, out
+from gateway.commands.console import CROSS, TICK, Json, err, say
 from gateway.dicom.header import read_attributes
 from gateway.dicom.loop_guard import find_marks
 from gateway.dicom.provenance import (
@@ -26,7 +26,7 @@ from gateway.dicom.provenance import (
 )
 from gateway.dicom.secondary_capture import DerivedInstance, derive_series
 from gateway.dicom.volume import read_series
-from gateway.errors import NotDicom, UnsuitableSeries
+from gateway.errors import DicomError, NotDicom, UnsuitableSeries
 from gateway.settings import Destination, Settings
 from pipelines.catalog import Catalog
 from pipelines.errors import Unsuitable
@@ -45,7 +45,7 @@ def run(
     json: Json = False,
 ) -> None:
     """Run one pipeline on every series in a folder. Exit code 1 when a series was refused."""
-    settings = console.settings()
+    settings = console.sound_settings()
     catalog = Catalog.read(settings.models_dir)
     if pipeline not in catalog:
         console.fail(
@@ -53,7 +53,7 @@ def run(
         )
     series = _by_series(in_dir)
     if not series:
-        console.fail(f"found no DICOM file in {in_dir}", console.NOT_FOUND)
+        console.fail(f"found no DICOM file in {in_dir}; expected Part 10 files", console.NOT_FOUND)
     spec = catalog[pipeline]
     with Progress(console=err, transient=True) as progress:
         bar = progress.add_task(f"loading {spec.id}", total=None)
@@ -61,25 +61,19 @@ def run(
         report = []
         for uid, paths in series.items():
             progress.update(bar, description=f"series of {len(paths)} files", completed=0, total=len(paths))
-            report.append(
-                _run_one(
-                    loaded,
-                    uid,
-                    paths,
-                    out_dir,
-                    settings,
-                    lambda done, of: progress.update(bar, completed=done, total=of),
-                )
-            )
+
+            def advance(done: int, of: int) -> None:
+                progress.update(bar, completed=done, total=of)
+
+            report.append(_run_one(loaded, uid, paths, out_dir, settings, advance))
     if json:
         console.show_json(report)
     else:
         for one in report:
             if one["refused"]:
-                out.print(f"[red]refused[/red] {one['series']}: ", end="")
-                out.print(str(one["refused"]), markup=False)
+                say(f"refused {one['series']}: {one['refused']}", mark=CROSS)
             else:
-                out.print(f"{one['instances']} instances in {one['seconds']} s: {one['folder']}", markup=False)
+                say(f"{one['instances']} instances in {one['seconds']} s: {one['folder']}", mark=TICK)
     if any(one["refused"] for one in report):
         raise typer.Exit(console.FAILED)
 
@@ -97,12 +91,12 @@ def _by_series(folder: Path) -> dict[str, list[Path]]:
         try:
             uid = read_attributes(file).lookup("SeriesInstanceUID")
         except NotDicom:
-            err.print(f"not DICOM, left out: {file}", markup=False)
+            say(f"not DICOM, left out: {file}", to=err)
             continue
         if uid:
             found.setdefault(str(uid[0]), []).append(file)
         else:
-            err.print(f"no Series Instance UID, left out: {file}", markup=False)
+            say(f"no Series Instance UID, left out: {file}", to=err)
     return found
 
 
@@ -114,19 +108,22 @@ def _run_one(
     settings: Settings,
     progress: Callable[[int, int], None],
 ) -> dict[str, object]:
+    """What became of one series, in the words of the report."""
     started = time.perf_counter()
+    refused, folder, instances = None, None, []
     try:
         instances = synthesise(pipeline, paths, settings, progress)
-    except (UnsuitableSeries, Unsuitable) as error:
-        return {"series": uid, "refused": str(error)}
-    folder = out_dir / instances[0].series_instance_uid
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, instance in enumerate(instances, 1):
-        (folder / f"{number:04d}.dcm").write_bytes(instance.part10)
+    except (DicomError, Unsuitable) as error:
+        refused = str(error)
+    else:
+        folder = out_dir / instances[0].series_instance_uid
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, instance in enumerate(instances, 1):
+            (folder / f"{number:04d}.dcm").write_bytes(instance.part10)
     return {
         "series": uid,
-        "refused": None,
-        "folder": str(folder),
+        "refused": refused,
+        "folder": str(folder) if folder else None,
         "instances": len(instances),
         "seconds": round(time.perf_counter() - started, 2),
     }
@@ -135,7 +132,7 @@ def _run_one(
 def synthesise(
     pipeline: Pipeline, paths: list[Path], settings: Settings, progress: Callable[[int, int], None]
 ) -> list[DerivedInstance]:
-    """The derived instances of the one series in `paths`. Raises UnsuitableSeries and Unsuitable."""
+    """The derived instances of the one series in `paths`. Raises DicomError and Unsuitable."""
     own = own_identity(settings)
     for path in paths:
         reason = find_marks(read_attributes(path), own, lambda _: False)

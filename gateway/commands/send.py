@@ -10,10 +10,10 @@ import typer
 from rich.progress import Progress
 
 from gateway.commands import console
-from gateway.commands.console import Json, err, out
+from gateway.commands.console import CROSS, TICK, Json, err, say
 from gateway.errors import NotDicom
 from gateway.network.scu import DestinationAddress, OutgoingInstance, echo, send
-from gateway.settings import Destination, Settings
+from gateway.settings import Settings
 from gateway.stages.deliver import address_of
 
 To = Annotated[str, typer.Option(help="a destination of the settings, or HOST:PORT/AE_TITLE; default: this gateway")]
@@ -48,12 +48,13 @@ def send_folder(
             }
         )
     else:
-        out.print(
+        say(
             f"{len(instances) - len(refused)} of {len(instances)} instances accepted by {address.ae_title} "
-            f"in {report.seconds:.2f} s"
+            f"in {report.seconds:.2f} s",
+            mark=CROSS if refused else TICK,
         )
         for words in dict.fromkeys(outcome.explanation for outcome in refused):
-            err.print(words, style="red", markup=False)
+            say(words, style="red", to=err)
     if refused:
         raise typer.Exit(console.FAILED)
 
@@ -70,30 +71,42 @@ def echo_destination(
     if json:
         console.show_json({"answered": report.is_answered, "explanation": report.explanation, "milliseconds": steps})
     else:
-        out.print(f"{address.ae_title} at {address.host}:{address.port}: {report.explanation}", markup=False)
-        out.print("  " + ", ".join(f"{step} {value} ms" for step, value in steps.items()))
+        say(
+            f"{address.ae_title} at {address.host}:{address.port}: {report.explanation}",
+            mark=TICK if report.is_answered else CROSS,
+        )
+        say(", ".join(f"{step} {value} ms" for step, value in steps.items()), indent=2)
     if not report.is_answered:
         raise typer.Exit(console.FAILED)
+
+
+def this_gateway(settings: Settings, calling: str) -> DestinationAddress:
+    """Our own SCP."""
+    listener = settings.listener
+    # what listens on all interfaces is reached on the loopback
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listener.address, listener.address)  # noqa: S104 - not bound here
+    return DestinationAddress(settings.node.ae_title, host, listener.port, calling)
 
 
 def _address(settings: Settings, to: str, calling: str) -> DestinationAddress:
     """A destination by name, by HOST:PORT/AE_TITLE, or this gateway for an empty text."""
     if not to:
-        host = settings.listener.address
-        here = Destination(
-            ae_title=settings.node.ae_title,
-            host="127.0.0.1" if host == "0.0.0.0" else host,  # noqa: S104 - compared, not bound
-            port=settings.listener.port,
-        )
-        return address_of(here, settings.deliver, calling)
+        return this_gateway(settings, calling)
     if to in settings.destinations:
         return address_of(settings.destinations[to], settings.deliver, calling)
     host, colon, rest = to.rpartition(":")
     port, slash, ae_title = rest.partition("/")
-    if not (colon and slash and port.isdigit()):
+    if not (host and colon and slash and port.isdecimal()):
         known = ", ".join(settings.destinations) or "none"
-        console.fail(f"found no destination {to!r}; expected one of: {known}; or HOST:PORT/AE_TITLE", console.USAGE)
-    return address_of(Destination(ae_title=ae_title, host=host, port=int(port)), settings.deliver, calling)
+        console.fail(f"found no destination {to!r}; expected one of: {known}; or HOST:PORT/AE_TITLE", console.NOT_FOUND)
+    return DestinationAddress(
+        ae_title=ae_title,
+        host=host.strip("[]"),
+        port=int(port),
+        calling_ae_title=calling,
+        connect_timeout_s=settings.deliver.connect_timeout_s,
+        response_timeout_s=settings.deliver.response_timeout_s,
+    )
 
 
 def _instances(path: Path) -> Iterator[OutgoingInstance]:
@@ -101,7 +114,7 @@ def _instances(path: Path) -> Iterator[OutgoingInstance]:
         try:
             yield OutgoingInstance.read(file)
         except NotDicom:
-            err.print(f"not DICOM, left out: {file}", markup=False)
+            say(f"not DICOM, left out: {file}", to=err)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -11,61 +13,76 @@ import typer
 from gateway import logs
 from gateway.commands import console
 from gateway.commands.console import chosen
+from gateway.errors import AthanorError
 from gateway.flow import PROCESS_QUEUE, TRANSFER_QUEUE
 from gateway.services.stopping import stop_event
+from gateway.settings import Settings
 
 
 def up() -> None:
-    """Run the whole gateway: broker, workers, clock and SCP, until SIGTERM or Ctrl-C."""
+    """Run the whole gateway: broker, workers, clock and SCP, until SIGTERM or Ctrl-C.
+
+    The database is made and brought up to date, and an empty one is given the rules of `rules.seed`.
+    """
     from gateway.services.supervisor import Supervisor
 
-    settings = console.settings()
-    logs.set_up(settings.log_format, process="supervisor")
-    raise typer.Exit(Supervisor(settings, settings_file(), stop_event()).run())
+    with _process("supervisor") as settings:
+        code = Supervisor(settings, settings_file(), stop_event()).run()
+    raise typer.Exit(code)
 
 
 def scp() -> None:
-    """Run the storage SCP alone (for systemd and containers)."""
+    """Run the process that receives: the storage SCP."""
     from gateway.services import scp as service
 
-    settings = console.settings()
-    logs.set_up(settings.log_format, process="scp")
-    service.run(settings, stop_event())
+    with _process("scp") as settings:
+        service.run(settings, stop_event())
 
 
 def clock() -> None:
-    """Run the clock alone: completeness, announcements, expired leases."""
+    """Run the process that closes complete series, announces work and takes back what was lost. One for a gateway."""
     from gateway.services import clock as service
 
-    settings = console.settings()
-    logs.set_up(settings.log_format, process="clock")
-    service.run(settings, stop_event())
+    with _process("clock") as settings:
+        service.run(settings, stop_event())
 
 
 def worker(
     queue: Annotated[str, typer.Option(help="process (generators) or transfer (routing and the PACS)")],
-    index: Annotated[int, typer.Option(help="number of this worker; of the GPU, for process", min=0)] = 0,
+    index: Annotated[int, typer.Option(help="number of this worker; for process, of its GPU", min=0)] = 0,
 ) -> None:
-    """Run one Celery worker alone."""
+    """Run one Celery worker. Those of the process queue run generators, those of transfer route and deliver."""
     from gateway.services import worker as service
 
     if queue not in {PROCESS_QUEUE, TRANSFER_QUEUE}:
         console.fail(f"--queue: found {queue!r}; expected process or transfer", console.USAGE)
-    settings = console.settings()
-    logs.set_up(settings.log_format, process=f"{queue}-{index}")
-    service.run(settings, queue, index)
+    with _process(f"{queue}-{index}") as settings:
+        service.run(settings, queue, index)
 
 
 def migrate() -> None:
-    """Bring the database schema up to date and seed the rules of an empty database (``up`` does it by itself)."""
+    """Bring the database up to date, and give an empty one the rules of `rules.seed`; `up` does it by itself."""
     from gateway.store.database import Database
     from gateway.store.rulebook import seed_rules
 
-    settings = console.settings()
-    database = Database(settings.database_url)
-    database.upgrade()
-    seed_rules(database, settings)
-    database.close()
+    with _process("migrate") as settings:
+        database = Database(settings.database_url)
+        database.upgrade()
+        seed_rules(database, settings)
+        database.close()
+        logs.get("migrate").info("the database is up to date")
+
+
+@contextmanager
+def _process(name: str) -> Iterator[Settings]:
+    """What a process of the service begins with, and how it ends on an error of ours: a line of its log."""
+    settings = console.sound_settings()
+    logs.set_up(settings.log_format, process=name)
+    try:
+        yield settings
+    except AthanorError as error:
+        logs.get(name).critical("ended", reason=str(error))
+        raise typer.Exit(console.FAILED) from error
 
 
 def settings_file() -> Path | None:

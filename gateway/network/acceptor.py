@@ -34,6 +34,7 @@ from gateway.network.negotiation import (
 from gateway.network.receiver import AssociationEnd, AssociationInfo, Receiver, StoreAnswer, StoreRequest
 from gateway.network.statuses import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
+    CALLING_AE_TITLE_NOT_RECOGNISED,
     CANNOT_UNDERSTAND,
     HANDLER_FAILED,
     INVALID_SOP_INSTANCE,
@@ -45,6 +46,7 @@ from gateway.network.statuses import (
     Rejection,
     describe_rejection,
 )
+from gateway.network.tls import PeerCertificate, describe_failure
 from gateway.network.upper_layer import (
     RELEASE_RP_PDU,
     AbortReason,
@@ -52,6 +54,7 @@ from gateway.network.upper_layer import (
     PduType,
     ProtocolViolation,
     TooSlow,
+    TransportLost,
     UpperLayer,
     reject_pdu,
 )
@@ -144,15 +147,27 @@ class AcceptedAssociation:
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if self._terms.tls is not None:
-            self._sock.settimeout(self._terms.request_s)
-            self._sock = self._terms.tls.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
-            self._sock.do_handshake()
+            self._shake_hands(self._terms.tls)
         self._upper_layer = UpperLayer(self._sock, self._terms.max_pdu_bytes)
+
+    def _shake_hands(self, tls: ssl.SSLContext) -> None:
+        """Begin TLS; raises TransportLost or TooSlow, and then the peer has been told."""
+        sock = self._sock = tls.wrap_socket(self._sock, server_side=True, do_handshake_on_connect=False)
+        try:
+            sock.settimeout(max(0.001, self._request_deadline() - time.monotonic()))
+            sock.do_handshake()
+        except TimeoutError:
+            raise TooSlow("no whole TLS handshake in time") from None
+        except ssl.SSLError as error:
+            # Closing with bytes unread would let a reset overtake the alert that says why
+            self._sock = socket.socket(fileno=sock.detach())
+            UpperLayer(self._sock, self._terms.max_pdu_bytes).linger(time.monotonic() + _LINGER_S)
+            raise TransportLost(f"TLS handshake: {describe_failure(error)}") from error
 
     def _negotiate(self) -> bool:
         """Whether the association was accepted; when not, the rejection has been sent."""
         upper_layer = self._wire
-        kind, pdu = upper_layer.read_pdu(self._arrived + self._terms.request_s, _MAX_REQUEST_BYTES)
+        kind, pdu = upper_layer.read_pdu(self._request_deadline(), _MAX_REQUEST_BYTES)
         if kind is PduType.ABORT:
             return False
         if kind is not PduType.ASSOCIATE_RQ:
@@ -176,8 +191,21 @@ class AcceptedAssociation:
             return PROTOCOL_VERSION_NOT_SUPPORTED
         if request.application_context_name != APPLICATION_CONTEXT_NAME:
             return APPLICATION_CONTEXT_NOT_SUPPORTED
-        wrong_title = self._terms.admission.check_titles(request.calling_ae_title, request.called_ae_title)
-        return wrong_title or self._guard.associate(self)
+        admission = self._terms.admission
+        wrong_title = admission.check_titles(request.calling_ae_title, request.called_ae_title)
+        if wrong_title is not None:
+            return wrong_title
+        certificate = PeerCertificate.shown_on(self._sock)
+        if not admission.owns_title(request.calling_ae_title, certificate):
+            log.warning(
+                "not the certificate of this AE title",
+                address=self.address,
+                calling_ae_title=request.calling_ae_title,
+                found=str(certificate or "none"),
+                expected=admission.certificates[request.calling_ae_title],
+            )
+            return CALLING_AE_TITLE_NOT_RECOGNISED
+        return self._guard.associate(self)
 
     def _announce(self, request: AssociationRequest) -> Rejection | None:
         info = AssociationInfo(
@@ -285,6 +313,9 @@ class AcceptedAssociation:
     def _wire(self) -> UpperLayer:
         assert self._upper_layer is not None, "the transport is open"
         return self._upper_layer
+
+    def _request_deadline(self) -> float:
+        return self._arrived + self._terms.request_s
 
     def _answer_deadline(self) -> float:
         return time.monotonic() + self._terms.answer_s

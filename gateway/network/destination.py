@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from gateway.errors import ConfigurationError, DeliveryError
+from gateway.network.tls import TlsFiles
 
 
 class Step(StrEnum):
@@ -39,15 +39,15 @@ class DestinationAddress:
     """How to reach an application entity, and how long it may take.
 
     `response_timeout_s` bounds the wait for each single answer, `total_timeout_s` the whole transfer. With
-    `tls`, a client context, the association runs over TLS; `tls_server_name` is checked in its certificate
-    instead of `host`.
+    `tls` the association runs over TLS; `tls_server_name` is looked for in the peer's certificate instead of
+    `host`.
     """
 
     ae_title: str
     host: str
     port: int
     calling_ae_title: str
-    tls: ssl.SSLContext | None = None
+    tls: TlsFiles | None = None
     tls_server_name: str | None = None
     connect_timeout_s: float = 10.0
     response_timeout_s: float = 60.0

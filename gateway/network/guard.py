@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from gateway.network.statuses import (
     LOCAL_LIMIT_EXCEEDED,
     Rejection,
 )
+from gateway.network.tls import PeerCertificate
 
 
 class Visitor(Protocol):
@@ -37,7 +38,11 @@ class Visitor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Who is let in, and how many at a time. Empty lists of addresses and AE titles let everyone in."""
+    """Who is let in, and how many at a time. Empty lists of addresses and AE titles let everyone in.
+
+    `certificates` says whose certificate a calling AE title must come with: a fingerprint or a name, as
+    `PeerCertificate.is_of` takes it. An AE title that is not in it may come with any, or with none.
+    """
 
     max_associations: int = 50
     max_associations_per_address: int = 20
@@ -46,6 +51,7 @@ class Admission:
     called_ae_title: str | None = None
     calling_ae_titles: frozenset[str] = frozenset()
     addresses: Sequence[str] = ()
+    certificates: Mapping[str, str] = field(default_factory=dict)
     _networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -77,6 +83,11 @@ class Admission:
         if self.calling_ae_titles and calling_ae_title not in self.calling_ae_titles:
             return CALLING_AE_TITLE_NOT_RECOGNISED
         return None
+
+    def owns_title(self, calling_ae_title: str, certificate: PeerCertificate | None) -> bool:
+        """Whether a peer that showed this certificate may call itself so."""
+        identity = self.certificates.get(calling_ae_title)
+        return identity is None or (certificate is not None and certificate.is_of(identity))
 
 
 class Guard:

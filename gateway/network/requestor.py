@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
+from gateway.errors import ConfigurationError
 from gateway.network.destination import Clock, DestinationAddress, Step, StepFailed
 from gateway.network.dimse import (
     NO_DATA_SET,
@@ -25,6 +26,7 @@ from gateway.network.dimse import (
 )
 from gateway.network.negotiation import AgreedContext, ProposedContext, read_acceptance, request_pdu
 from gateway.network.statuses import describe_abort, describe_rejection, is_rejection_worth_retrying
+from gateway.network.tls import TlsFiles, describe_failure, is_worth_retrying
 from gateway.network.upper_layer import (
     RELEASE_RP_PDU,
     RELEASE_RQ_PDU,
@@ -39,6 +41,7 @@ from gateway.network.upper_layer import (
 
 _MAX_ANSWER_BYTES = 128 * 1024
 _LAST_WORDS_S = 0.5
+_CLOSED_AT_ONCE = "the peer closed after the handshake; does it accept our certificate?"
 
 
 class RequestedAssociation:
@@ -154,7 +157,7 @@ def open_association(
     try:
         if destination.tls is not None:
             with clock.timing(Step.TLS):
-                sock = _wrap(destination, destination.tls, sock, clock.connect_deadline())
+                sock = _shake_hands(destination, destination.tls, sock, clock.connect_deadline())
         with clock.timing(Step.ASSOCIATE):
             return _negotiate(destination, proposed, sock, clock)
     except StepFailed:
@@ -222,18 +225,25 @@ def _connect(
     raise StepFailed(Step.CONNECT, explanation, worth_retrying=True)
 
 
-def _wrap(destination: DestinationAddress, tls: ssl.SSLContext, sock: socket.socket, deadline: float) -> ssl.SSLSocket:
-    sock.settimeout(max(0.001, deadline - time.monotonic()))
+def _shake_hands(
+    destination: DestinationAddress, files: TlsFiles, sock: socket.socket, deadline: float
+) -> ssl.SSLSocket:
+    name = destination.tls_server_name or destination.host
+    worth_retrying = True
     try:
-        return tls.wrap_socket(sock, server_hostname=destination.tls_server_name or destination.host)
-    except ssl.SSLCertVerificationError as error:
-        explanation, worth_retrying = f"certificate not accepted: {error.verify_message}", False
+        context = files.calling_context()
+        sock.settimeout(max(0.001, deadline - time.monotonic()))
+        return context.wrap_socket(sock, server_hostname=name)
+    except ConfigurationError as error:
+        explanation = str(error)
     except ssl.SSLError as error:
-        explanation, worth_retrying = f"{error.reason or 'failed'}; does the peer speak TLS here?", False
+        explanation, worth_retrying = describe_failure(error, name), is_worth_retrying(error)
+    except ValueError:
+        explanation, worth_retrying = f"{name!r} cannot be a server name", False
     except TimeoutError:
-        explanation, worth_retrying = "no answer in time; does the peer speak TLS here?", True
+        explanation = "no answer in time; does the peer speak TLS here?"
     except OSError as error:
-        explanation, worth_retrying = f"{error.strerror or 'closed'}; does the peer speak TLS here?", True
+        explanation = f"{error.strerror or 'closed'}; does the peer speak TLS here?"
     raise StepFailed(Step.TLS, explanation, worth_retrying=worth_retrying)
 
 
@@ -252,8 +262,10 @@ def _negotiate(
         if lost.abort is not None:
             upper_layer.abort(lost.abort)
         # TLS 1.3 refuses a client's certificate only after the handshake, with an alert that a reset may overtake
-        broken_tls = destination.tls is not None and isinstance(lost.__cause__, ssl.SSLError | ConnectionError)
-        raise StepFailed(Step.TLS if broken_tls else Step.ASSOCIATE, str(lost), worth_retrying=True) from lost
+        if destination.tls is not None and isinstance(cause := lost.__cause__, ssl.SSLError | ConnectionError):
+            words = describe_failure(cause) if isinstance(cause, ssl.SSLError) else _CLOSED_AT_ONCE
+            raise StepFailed(Step.TLS, words, worth_retrying=True) from lost
+        raise StepFailed(Step.ASSOCIATE, str(lost), worth_retrying=True) from lost
     if kind is PduType.ASSOCIATE_RJ and len(pdu) == 10:
         result, source, reason = pdu[7:10]
         raise StepFailed(

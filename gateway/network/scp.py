@@ -7,7 +7,8 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -45,6 +46,7 @@ class ScpConfig:
     `acse_timeout_s` is how long a peer may take to ask for its association, TLS handshake included;
     `network_timeout_s` how long an association may be idle; `dimse_timeout_s` how long a message may take
     before a minimum rate is asked of it, and how long the peer may take to read an answer.
+    `certificates` are those of `Admission`.
     """
 
     ae_title: str
@@ -53,6 +55,7 @@ class ScpConfig:
     require_called_ae_title: bool = True
     calling_ae_titles: frozenset[str] = frozenset()
     addresses: tuple[str, ...] = ()
+    certificates: Mapping[str, str] = field(default_factory=dict)
     max_associations: int = 50
     max_associations_per_address: int = 20
     max_waiting: int = 64
@@ -85,6 +88,7 @@ class ScpConfig:
             called_ae_title=self.ae_title if self.require_called_ae_title else None,
             calling_ae_titles=self.calling_ae_titles,
             addresses=self.addresses,
+            certificates=self.certificates,
         )
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from gateway import logs
 from gateway.errors import Unavailable
-from gateway.network.scp import ScpConfig, StorageScp
+from gateway.network.scp import Receiver, ScpConfig, StorageScp
+from gateway.network.tls import TlsFiles
 from gateway.services.notify import notify
 from gateway.settings import Settings
 from gateway.stages.receive import Receive, adopt_orphans
@@ -27,22 +30,38 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     spool = Spool(settings.spool_dir, "scp", settings.spool.reserve_bytes)
     spool.clear_incoming()
     adopt_orphans(database, spool, judge_after_s=settings.assemble.quiet_full_s)
-    scp = StorageScp(config_of(settings), Receive(database, spool, judge_after_s=settings.assemble.quiet_full_s))
-    scp.start()
-    heart = heartbeats.Heart(database, "scp", port=scp.port, ae_title=settings.node.ae_title)
-    notify("READY=1")
-    log.info("ready", ae_title=settings.node.ae_title, address=settings.listener.address, port=scp.port)
-    while not stopping.wait(_BEAT_EVERY_S):
-        try:
-            heart.beat()
-        except Unavailable as error:
-            log.warning("no heartbeat", reason=str(error))
-    notify("STOPPING=1")
-    scp.stop(_DRAIN_S)
+    listeners = listeners_of(settings, Receive(database, spool, judge_after_s=settings.assemble.quiet_full_s))
+    with contextlib.ExitStack() as started:
+        for scp in listeners.values():
+            started.enter_context(scp)
+        ports = {name: scp.port for name, scp in listeners.items()}
+        heart = heartbeats.Heart(database, "scp", ae_title=settings.node.ae_title, **ports)
+        notify("READY=1")
+        log.info("ready", ae_title=settings.node.ae_title, address=settings.listener.address, **ports)
+        while not stopping.wait(_BEAT_EVERY_S):
+            try:
+                heart.beat()
+            except Unavailable as error:
+                log.warning("no heartbeat", reason=str(error))
+        notify("STOPPING=1")
+        with ThreadPoolExecutor() as together:
+            list(together.map(lambda scp: scp.stop(_DRAIN_S), listeners.values()))
     with contextlib.suppress(Unavailable):
         heart.end()
     database.close()
     log.info("stopped")
+
+
+def listeners_of(settings: Settings, receiver: Receiver) -> dict[str, StorageScp]:
+    """The listener and, with its settings, the one over TLS, by the names of their ports; each with its own limits."""
+    config = config_of(settings)
+    listeners = {"port": StorageScp(config, receiver)}
+    tls = settings.listener.tls
+    if tls is not None:
+        secure = replace(config, address=tls.address or config.address, port=tls.port)
+        context = TlsFiles(tls.certificate, tls.key, tls.ca).listening_context()
+        listeners["tls_port"] = StorageScp(secure, receiver, tls=context)
+    return listeners
 
 
 def config_of(settings: Settings) -> ScpConfig:
@@ -55,6 +74,7 @@ def config_of(settings: Settings) -> ScpConfig:
         require_called_ae_title=listener.require_called_ae_title,
         calling_ae_titles=frozenset(listener.calling_ae_titles),
         addresses=listener.calling_networks,
+        certificates=listener.tls.peers if listener.tls else {},
         max_associations=listener.max_associations,
         max_associations_per_address=listener.max_associations_per_address,
         max_waiting_per_address=listener.max_waiting_per_address,

@@ -15,6 +15,7 @@ from gateway.domain.states import DeliveryState
 from gateway.errors import DicomError
 from gateway.network.scu import DestinationAddress, OutgoingInstance, SendReport, send
 from gateway.network.statuses import StatusCategory, category_of
+from gateway.network.tls import TlsFiles
 from gateway.settings import Deliver, Destination
 from gateway.store import deliveries
 from gateway.store.database import Database
@@ -92,11 +93,14 @@ def _marked(spool: Spool, item: ToSend) -> OutgoingInstance:
 
 def address_of(destination: Destination, settings: Deliver, calling_ae_title: str) -> DestinationAddress:
     """A destination of the settings as the SCU takes it."""
+    tls = destination.tls
     return DestinationAddress(
         ae_title=destination.ae_title,
         host=destination.host,
         port=destination.port,
         calling_ae_title=calling_ae_title,
+        tls=TlsFiles(tls.certificate, tls.key, tls.ca) if tls else None,
+        tls_server_name=tls.server_name or None if tls else None,
         connect_timeout_s=settings.connect_timeout_s,
         response_timeout_s=settings.response_timeout_s,
     )

@@ -18,7 +18,7 @@ from gateway import logs
 from gateway.dicom.header import InstanceHeader, read_instance_header
 from gateway.domain.completeness import AssociationState
 from gateway.domain.uids import is_valid_uid
-from gateway.errors import DataSetMismatch, NotDicom, OutOfResources, Unavailable
+from gateway.errors import DataSetMismatch, DicomError, NotDicom, OutOfResources, Unavailable
 from gateway.network.part10 import part10_prefix
 from gateway.network.receiver import AssociationEnd, AssociationInfo, StoreAnswer, StoreRequest
 from gateway.store import intake
@@ -137,6 +137,7 @@ def adopt_orphans(database: Database, spool: Spool, *, judge_after_s: float) -> 
     """At start: give a row to every file of the spool that has none, and end what a dead SCP left open.
 
     Such files were durable but never acknowledged, or acknowledged by a row that the database lost. The number adopted.
+    A file that cannot be read is reported and left where it is.
     """
     with database.write() as connection:
         intake.abort_open_associations(connection)
@@ -147,7 +148,14 @@ def adopt_orphans(database: Database, spool: Spool, *, judge_after_s: float) -> 
         with database.read() as connection:
             if intake.is_known_path(connection, relative):
                 continue
-        adopted += _adopt(database, file, relative, callers, judge_after_s)
+        try:
+            adopted += _adopt(database, file, relative, callers, judge_after_s)
+        except Unavailable:
+            raise
+        except OSError as error:  # of the disk, and perhaps gone at the next start
+            log.warning("file not adopted", path=relative, reason=error.strerror)
+        except Exception as error:  # noqa: BLE001 - the edge of one file: none may keep the SCP from starting
+            _leave(database, relative, error)
     if adopted:
         log.info("files adopted", files=adopted)
     return adopted
@@ -156,16 +164,17 @@ def adopt_orphans(database: Database, spool: Spool, *, judge_after_s: float) -> 
 def _adopt(database: Database, file: Path, relative: str, callers: dict[str, Caller], judge_after_s: float) -> bool:
     meta = read_file_meta_info(file)
     content = file.read_bytes()
+    data_set = content[_META_START + meta.FileMetaInformationGroupLength :]
     ae_title = str(meta.get("SourceApplicationEntityTitle", ""))
     # one ended association for each sender stands for those whose rows are lost
     caller = callers.setdefault(ae_title, Caller(str(uuid.uuid4()), ae_title, "", ""))
     header = read_instance_header(
-        content[_META_START + meta.FileMetaInformationGroupLength :],
+        data_set,
         meta.TransferSyntaxUID,
         sop_class_uid=meta.MediaStorageSOPClassUID,
         sop_instance_uid=meta.MediaStorageSOPInstanceUID,
     )
-    stored = StoredFile(relative, len(content), hashlib.sha256(content).hexdigest())
+    stored = StoredFile(relative, len(content), hashlib.sha256(data_set).hexdigest())
     with database.write() as connection:
         intake.open_association(connection, caller)
         arrival = intake.record_instance(connection, header, stored, caller, judge_after_s=judge_after_s)
@@ -173,6 +182,16 @@ def _adopt(database: Database, file: Path, relative: str, callers: dict[str, Cal
         if arrival is Arrival.CONFLICT:
             intake.record_quarantine(connection, caller, status=SUCCESS, reason=_CONFLICT, path=relative)
     return arrival is Arrival.NEW
+
+
+def _leave(database: Database, relative: str, error: Exception) -> None:
+    """Report a file that cannot be read, once: its row keeps the next start from trying it again."""
+    found = str(error) if isinstance(error, DicomError) else type(error).__name__
+    reason = f"found in the spool without a row, and it cannot be read: {found}; it is left where it is"
+    log.warning("file not adopted", path=relative, reason=reason)
+    with database.write() as connection:
+        unknown = Caller("", "", "", "")
+        intake.record_quarantine(connection, unknown, status=CANNOT_UNDERSTAND, reason=reason, path=relative)
 
 
 def _caller(info: AssociationInfo) -> Caller:

@@ -65,7 +65,7 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """Where the bytes are, relative to the spool, and what they are."""
+    """Where the bytes are, relative to the spool, and what they are; of a received file, `sha256` of the data set."""
 
     path: str
     size_bytes: int
@@ -225,11 +225,11 @@ def _insert_series(connection: Connection, header: InstanceHeader, caller: Calle
         .values(
             uid=header.study_instance_uid,
             first_received_at=now(),
-            patient_id=header.patient_id,
-            patient_name=header.patient_name,
-            accession_number=header.accession_number,
-            study_date=header.study_date,
-            study_description=header.study_description,
+            patient_id=_fitting(study.c.patient_id, header.patient_id),
+            patient_name=_fitting(study.c.patient_name, header.patient_name),
+            accession_number=_fitting(study.c.accession_number, header.accession_number),
+            study_date=_fitting(study.c.study_date, header.study_date),
+            study_description=_fitting(study.c.study_description, header.study_description),
         )
         .on_conflict_do_nothing()
     )
@@ -238,9 +238,9 @@ def _insert_series(connection: Connection, header: InstanceHeader, caller: Calle
         .values(
             uid=header.series_instance_uid,
             study_uid=header.study_instance_uid,
-            modality=header.modality,
+            modality=_fitting(series.c.modality, header.modality),
             series_number=header.series_number,
-            series_description=header.series_description,
+            series_description=_fitting(series.c.series_description, header.series_description),
             calling_ae_title=caller.calling_ae_title,
             called_ae_title=caller.called_ae_title,
             address=caller.address,
@@ -256,6 +256,11 @@ def _insert_series(connection: Connection, header: InstanceHeader, caller: Calle
     ).scalar_one_or_none()
     if inserted is not None:
         timeline.record(connection, inserted, "receive", "first instance", calling_ae_title=caller.calling_ae_title)
+
+
+def _fitting(column: sa.Column[str], text: str) -> str:
+    """`text` as the column takes it: devices send longer ones than their VR allows, and NUL; PostgreSQL refuses both."""
+    return text.replace("\0", "")[: column.type.length]  # type: ignore[attr-defined] # a String, which has a length
 
 
 def _reopen(connection: Connection, row: Row[Any, Any, Any]) -> None:

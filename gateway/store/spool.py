@@ -71,20 +71,19 @@ class Spool:
     def keep_received(self, series_uid: str, sop_instance_uid: str, parts: Sequence[bytes]) -> StoredFile:
         """Make one received instance durable: written, synced, linked into place, its folder synced.
 
-        An earlier file of the same UID is never overwritten: other bytes get a name of their own beside it.
+        The last of `parts` is the data set. What stands before it also tells who sent it, so it is not compared: an
+        earlier file of the same UID is never overwritten, and another data set gets a name of its own beside it.
         """
         series = name_of(series_uid)
         folder = self.folder / "received" / series[:2] / series
         if not folder.is_dir():
             self._make_folder(folder)
-        digest = hashlib.sha256()
-        for part in parts:
-            digest.update(part)
-        sha256 = digest.hexdigest()
+        data_set = parts[-1]
+        sha256 = hashlib.sha256(data_set).hexdigest()
         size = sum(len(part) for part in parts)
         stem = name_of(sop_instance_uid)
         place = folder / f"{stem}.dcm"
-        if not self._write(place, parts) and not _holds(place, size, sha256):
+        if not self._write(place, parts) and not _ends_with(place, data_set):
             place = folder / f"{stem}.{sha256[:16]}.dcm"
             self._write(place, parts)
         return StoredFile(str(place.relative_to(self.folder)), size, sha256)
@@ -138,20 +137,21 @@ class Spool:
     def _write(self, place: Path, parts: Sequence[bytes]) -> bool:
         """Write, sync and put in place, unless a file of that name is there: then False, and it is untouched."""
         part = self._incoming / f"{uuid.uuid4()}.part"
+        linked = True
         try:
             _write_synced(part, parts)
             # a link, not a rename: of two associations with the same UID at once, neither may overwrite the other
             place.hardlink_to(part)
         except FileExistsError:
-            return False
+            linked = False
         finally:
             part.unlink(missing_ok=True)
-        _sync_folder(place.parent)
-        return True
+        _sync_folder(place.parent)  # whoever linked the file may not have come to this yet
+        return linked
 
 
-def _holds(file: Path, size: int, sha256: str) -> bool:
-    return file.stat().st_size == size and hashlib.sha256(file.read_bytes()).hexdigest() == sha256
+def _ends_with(file: Path, data_set: bytes) -> bool:
+    return file.read_bytes().endswith(data_set)
 
 
 def _write_synced(place: Path, parts: Sequence[bytes]) -> None:

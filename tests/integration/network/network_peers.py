@@ -21,6 +21,7 @@ from gateway.network.dimse import Command, encode_command
 from gateway.network.negotiation import ProposedContext, request_pdu
 from gateway.network.receiver import AssociationEnd, AssociationInfo, StoreAnswer, StoreRequest
 from gateway.network.scp import StorageScp
+from gateway.network.tls import TlsFiles
 from gateway.network.upper_layer import data_pdu
 
 AE_TITLE = "ATHANOR"
@@ -202,10 +203,8 @@ def store_command(sop_instance_uid: str = "1.2.3.4", **changes: object) -> bytes
 
 
 def listening_tls(certificates: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificates / "certificate.pem", certificates / "key.pem")
-    return context
+    return TlsFiles(certificates / "certificate.pem", certificates / "key.pem").listening_context()
 
 
-def calling_tls(certificates: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(certificates / "certificate.pem"))
+def calling_tls(certificates: Path) -> TlsFiles:
+    return TlsFiles(ca=certificates / "certificate.pem")

@@ -22,6 +22,7 @@ from gateway.network.dimse import Command, MessageLimits, command_pdus, read_mes
 from gateway.network.negotiation import accept_request, read_request
 from gateway.network.scu import DestinationAddress, OutgoingInstance, Step, StepFailed, echo, send
 from gateway.network.statuses import Rejection
+from gateway.network.tls import TlsFiles
 from gateway.network.upper_layer import (
     RELEASE_RP_PDU,
     RELEASE_RQ_PDU,
@@ -372,23 +373,25 @@ def test_two_releases_that_cross_are_both_answered() -> None:
 
 def test_a_certificate_that_nobody_vouches_for(listen: Listen, certificates: Path) -> None:
     port = listen(tls=listening_tls(certificates)).port
-    failure = failure_of(destination(port, tls=ssl.create_default_context()))
+    failure = failure_of(destination(port, tls=TlsFiles()))
     assert failure.step is Step.TLS
-    assert "certificate not accepted: self-signed certificate" in failure.explanation
-    assert not failure.worth_retrying
+    assert "certificate is not trusted: self-signed certificate" in failure.explanation
+    assert failure.worth_retrying
 
 
 def test_a_certificate_for_another_name(listen: Listen, certificates: Path) -> None:
     port = listen(tls=listening_tls(certificates)).port
     failure = failure_of(destination(port, tls=calling_tls(certificates), tls_server_name="pacs.example"))
     assert failure.step is Step.TLS
-    assert "Hostname mismatch" in failure.explanation
+    assert "not made out to pacs.example" in failure.explanation
+    assert not failure.worth_retrying
 
 
 def test_a_peer_that_does_not_speak_tls(listen: Listen, certificates: Path) -> None:
     failure = failure_of(destination(listen().port, tls=calling_tls(certificates)))
     assert failure.step is Step.TLS
-    assert "does the peer speak TLS here?" in failure.explanation
+    assert "the peer does not speak TLS here" in failure.explanation
+    assert not failure.worth_retrying
 
 
 def test_a_peer_that_wants_a_certificate_of_ours(listen: Listen, certificates: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,21 +12,16 @@ import torch
 from fault_pacs import FaultPacs
 from safetensors.torch import save_file
 from small_series import write_small_series
-from stage_line import Line, destination
+from stage_line import Line, MakePacs, Series, Start, destination
 
 import pipelines
 from gateway.commands.sandbox import free_port
 from gateway.domain.rule_tables import rule_from_table
 from gateway.settings import Deliver, Destination, Node, Settings
-from gateway.stages.receive import Receive
 from gateway.store import rulebook
 from gateway.store.database import Database
 from gateway.store.spool import Spool
 from pipelines.networks import GENERATORS
-
-Series = Callable[..., list[Path]]
-Start = Callable[..., Line]
-MakePacs = Callable[..., FaultPacs]
 
 RELEASED = Path(pipelines.__file__).resolve().parents[1] / "weights" / "t2-to-stir" / "manifest.toml"
 
@@ -71,7 +66,7 @@ def start(database: Database, tmp_path: Path, models: Path) -> Iterator[Start]:
             weights_dir=models,
         )
         spool = Spool(settings.spool_dir, "scp", reserve_bytes)
-        lines.append(Line(on, spool, settings, Receive(on, spool, judge_after_s=0.02)))
+        lines.append(Line.start(on, spool, settings))
         _to(lines[-1], *destinations)
         return lines[-1]
 

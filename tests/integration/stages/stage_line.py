@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from fault_pacs import FaultPacs
 
 from gateway.commands.sandbox import free_port
 from gateway.dicom.provenance import own_identity
 from gateway.domain.completeness import Policy
-from gateway.network.receiver import AssociationEnd, AssociationInfo, StoreAnswer, StoreRequest
 from gateway.network.scp import ScpConfig, StorageScp
 from gateway.network.scu import DestinationAddress, OutgoingInstance, SendReport, send
 from gateway.settings import Destination, Settings
@@ -42,26 +42,23 @@ class Line:
     database: Database
     spool: Spool
     settings: Settings
-    receive: Receive
-    _scp: StorageScp | None = None
+    scp: StorageScp
     _pipelines: dict[str, inference.Pipeline] = field(default_factory=dict)
 
-    @property
-    def port(self) -> int:
-        """Of the storage SCP, which starts when it is first asked for."""
-        if self._scp is None:
-            self._scp = StorageScp(ScpConfig(ae_title="ATHANOR", port=0), self.receive)
-            self._scp.start()
-        return self._scp.port
+    @classmethod
+    def start(cls, database: Database, spool: Spool, settings: Settings) -> Line:
+        """With an SCP that listens on a free port."""
+        scp = StorageScp(ScpConfig(ae_title="ATHANOR", port=0), Receive(database, spool, judge_after_s=0.02))
+        scp.start()
+        return cls(database, spool, settings, scp)
 
     def stop(self) -> None:
         """End the SCP; the associations that are open are heard to their end."""
-        if self._scp is not None:
-            self._scp.stop(5.0)
+        self.scp.stop(5.0)
 
     def send(self, paths: list[Path], calling_ae_title: str = "SCANNER") -> SendReport:
         """C-STORE `paths` over one association."""
-        address = DestinationAddress("ATHANOR", "127.0.0.1", self.port, calling_ae_title)
+        address = DestinationAddress("ATHANOR", "127.0.0.1", self.scp.port, calling_ae_title)
         return send(address, [OutgoingInstance.read(path) for path in paths], lambda *_: None)
 
     def assemble(self) -> None:
@@ -170,23 +167,6 @@ def destination(port: int | None = None, **values: Any) -> Destination:
     return Destination(ae_title="FAULT", host="127.0.0.1", port=port or free_port(), **values)
 
 
-def association(calling_ae_title: str = "SCANNER") -> AssociationInfo:
-    """An association that the acceptor would report."""
-    from datetime import UTC, datetime
-
-    return AssociationInfo(
-        "22222222-2222-4222-8222-222222222222", calling_ae_title, "ATHANOR", "127.0.0.1", 40000, "1.2.3", "TEST",
-        datetime.now(UTC),
-    )  # fmt: skip
-
-
-__all__ = [
-    "POLICY",
-    "AssociationEnd",
-    "Line",
-    "Mapping",
-    "StoreAnswer",
-    "StoreRequest",
-    "association",
-    "destination",
-]
+Series = Callable[..., list[Path]]
+Start = Callable[..., Line]
+MakePacs = Callable[..., FaultPacs]
