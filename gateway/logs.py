@@ -112,3 +112,9 @@ def bind(**ids: object) -> Iterator[None]:
     """Put ids on every line that this thread writes inside the block."""
     with structlog.contextvars.bound_contextvars(**ids):
         yield
+
+
+def failure(error: Exception) -> dict[str, str]:
+    """What failed and where, without the words of a foreign error: they may quote patient attributes."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return {"error": type(error).__name__, "where": f"{place.filename}:{place.lineno}"}

@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from gateway.commands import console
-from gateway.commands.console import err, out
+from gateway.commands.console import err, say
 from gateway.commands.jobs import print_timeline
 from gateway.commands.phantom import write_phantom
 from gateway.commands.pictures import side_by_side
@@ -21,12 +21,28 @@ from gateway.store import reports, timeline
 from gateway.store.database import Database
 
 _WITHIN_S = 180.0
+_ENTRIES = {"scanner", "pacs", "rules.toml", "settings.toml", "gateway.log", "state", "side-by-side.png"}
+# a rule of its own: that of the folder we happen to stand in may mean other destinations
+_RULES = """\
+[[rules]]
+name = "t2-to-stir"
+description = "Sagittal T2W of the lumbar spine: add a synthetic STIR."
+pipeline = "t2-to-stir"
+destinations = ["pacs"]
+
+[rules.when]
+all = [
+    { attribute = "Modality", equals = "MR" },
+    { attribute = "EchoTime", between = [70, 150] },
+    { attribute = "SeriesDescription", contains = "sag" },
+]
+"""
 
 
 def demo(
-    folder: Annotated[Path, typer.Option(help="everything of the demonstration goes here; it is emptied first")] = Path(
-        "demo"
-    ),
+    folder: Annotated[
+        Path, typer.Option(help="where everything of it goes; an earlier demonstration there is removed")
+    ] = Path("demo"),
     seed: Annotated[int, typer.Option(help="the virtual patient", min=0)] = 2018,
     slices: Annotated[int, typer.Option(help="slices of the series", min=3, max=60)] = 20,
 ) -> None:
@@ -36,10 +52,10 @@ def demo(
         step = progress.add_task("virtual patient", total=slices)
         sources = write_phantom(folder / "scanner", seed, slices=slices)
         progress.update(step, description="starting the gateway")
-        rules = Path("rules.toml")
+        rules = folder / "rules.toml"
+        rules.write_text(_RULES, encoding="utf-8")
         pacs_settings = {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}}
-        sandbox = Sandbox(folder, {"destinations": pacs_settings}, rules if rules.exists() else None)
-        with sandbox:
+        with Sandbox(folder, {"destinations": pacs_settings}, rules) as sandbox:
             progress.update(step, description=f"C-STORE to ATHANOR at port {sandbox.port}")
             sent = sandbox.send(sources, on_answer=lambda *_: progress.advance(step))
             answered_at = time.time()
@@ -59,13 +75,11 @@ def demo(
 
 def _empty(folder: Path) -> None:
     """Remove an earlier demonstration, and only that."""
-    if not folder.exists():
-        return
-    if any(folder.iterdir()) and not (folder / "settings.toml").exists():
-        console.fail(
-            f"{folder} is not empty and holds no earlier demonstration; choose another --folder", console.USAGE
-        )
-    shutil.rmtree(folder)
+    found = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    if found - _ENTRIES or (found and "scanner" not in found):
+        console.fail(f"{folder}: found what no demonstration left there; choose another --folder", console.USAGE)
+    if found:
+        shutil.rmtree(folder)
 
 
 def _progress() -> Progress:
@@ -95,7 +109,7 @@ def _report(database: Database, series_id: int, pacs: SmallPacs, answered_at: fl
     print_timeline(events)
     for job in detail["jobs"]:
         if job["error"]:
-            err.print(f"job {job['id'][:8]} {job['state']}: {job['error']}", style="red", markup=False)
+            say(f"job {job['id'][:8]} {job['state']}: {job['error']}", style="red", to=err)
     if not pacs.received:
         return "no synthetic series came back"
     last = max(at for at, _ in pacs.received)
@@ -103,7 +117,7 @@ def _report(database: Database, series_id: int, pacs: SmallPacs, answered_at: fl
 
 
 def _print(folder: Path, sources: list[Path], pacs: SmallPacs, picture: Path | None, sentence: str) -> None:
-    out.print(f"\n{len(sources)} instances sent, {len(pacs.received)} synthetic instances in the PACS; {sentence}")
+    say(f"{len(sources)} instances sent, {len(pacs.received)} synthetic instances in the PACS; {sentence}")
     for what, where in (
         ("source series", folder / "scanner"),
         ("synthetic series", pacs.folder),
@@ -113,8 +127,8 @@ def _print(folder: Path, sources: list[Path], pacs: SmallPacs, picture: Path | N
         ("state", folder / "state"),
     ):
         if where:
-            out.print(f"  {what:<17}{where}", markup=False)
-    out.print(f"  look again       athanor --settings {folder / 'settings.toml'} jobs series", markup=False)
+            say(f"{what:<17}{where}", indent=2)
+    say(f"{'look again':<17}athanor --settings {folder / 'settings.toml'} jobs show 1", indent=2)
 
 
 def add_to(app: typer.Typer) -> None:

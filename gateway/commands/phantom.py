@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway.commands import console
-from gateway.commands.console import out
+from gateway.commands.console import say
 from gateway.dicom.acquired import Acquisition, write_mr_series
 from pipelines.phantoms.acquisition import Prescription
 from pipelines.phantoms.sequences import STIR, T2W, Sequence
@@ -33,11 +33,11 @@ def phantom(
     slices: Annotated[int, typer.Option(help="slices of the series", min=1, max=60)] = 20,
     matrix: Annotated[int, typer.Option(help="rows and columns", min=64, max=512)] = 256,
 ) -> None:
-    """Write a sagittal lumbar spine series of a virtual patient. For test systems only: see the file headers."""
+    """Write a sagittal lumbar spine series of a virtual patient that looks acquired: for test systems only."""
     if sequence not in _SEQUENCES:
         console.fail(f"--sequence: found {sequence!r}; expected one of: {', '.join(_SEQUENCES)}", console.USAGE)
     paths = write_phantom(out_dir, seed, sequence, slices, matrix)
-    out.print(f"{len(paths)} files of virtual patient {seed} in {out_dir}", markup=False)
+    say(f"{len(paths)} files of virtual patient {seed} in {out_dir}")
 
 
 def write_phantom(folder: Path, seed: int, sequence: str = "t2w", slices: int = 20, matrix: int = 256) -> list[Path]:

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import tomlkit
 
-from gateway.errors import Unavailable
+from gateway.errors import ConfigurationError, Unavailable
 from gateway.network.part10 import part10_prefix
 from gateway.network.receiver import AssociationEnd, AssociationInfo, StoreAnswer, StoreRequest
 from gateway.network.scp import ScpConfig, StorageScp
@@ -36,6 +36,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _require_own_settings() -> None:
+    """Raise ConfigurationError when the environment would lead a sandbox to the database or the port of a real node."""
+    found = [
+        name
+        for name in os.environ
+        if name.startswith("ATHANOR_") and "__" in name and not name.startswith("ATHANOR_PROCESS__")
+    ]
+    if found:
+        raise ConfigurationError(
+            f"environment: found {', '.join(sorted(found))}; expected none, for it would stand above the settings of "
+            "the sandbox; unset it"
+        )
 
 
 @dataclass(slots=True)
@@ -83,6 +97,7 @@ class Sandbox:
     """`athanor up` as a child process, with its settings, state and log in `folder`."""
 
     def __init__(self, folder: Path, overrides: Mapping[str, Any], rules: Path | None = None) -> None:
+        _require_own_settings()
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder.resolve()
         self.settings_file = self.folder / "settings.toml"

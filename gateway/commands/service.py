@@ -13,7 +13,7 @@ import typer
 from gateway import logs
 from gateway.commands import console
 from gateway.commands.console import chosen
-from gateway.errors import AthanorError
+from gateway.errors import AthanorError, ConfigurationError
 from gateway.flow import PROCESS_QUEUE, TRANSFER_QUEUE
 from gateway.services.stopping import stop_event
 from gateway.settings import Settings
@@ -82,7 +82,7 @@ def _process(name: str) -> Iterator[Settings]:
         yield settings
     except AthanorError as error:
         logs.get(name).critical("ended", reason=str(error))
-        raise typer.Exit(console.FAILED) from error
+        raise typer.Exit(console.USAGE if isinstance(error, ConfigurationError) else console.FAILED) from error
 
 
 def settings_file() -> Path | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-import traceback
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -137,7 +136,7 @@ class AcceptedAssociation:
         except OSError as error:
             log.info("no association", address=self.address, reason=error.strerror or type(error).__name__)
         except Exception as error:  # noqa: BLE001 - the edge of this association: no other one may notice
-            _log_failure("association aborted", error)
+            log.error("association aborted", **logs.failure(error))
             self.abort()
         finally:
             self._close(how)
@@ -221,7 +220,7 @@ class AcceptedAssociation:
         try:
             self._receiver.association_opened(info)
         except Exception as error:  # noqa: BLE001 - a receiver that is not ready must not end the listener
-            _log_failure("receiver refused the association", error)
+            log.error("receiver refused the association", **logs.failure(error))
             return TEMPORARY_CONGESTION
         self._info = info
         return None
@@ -284,7 +283,7 @@ class AcceptedAssociation:
         try:
             answer: StoreAnswer = self._receiver.store(request)
         except Exception as error:  # noqa: BLE001 - one object that fails must not end the association
-            _log_failure("storing failed", error)
+            log.error("storing failed", **logs.failure(error))
             return HANDLER_FAILED, "internal error, see the log of the receiver"
         return answer.status, answer.error_comment
 
@@ -307,7 +306,7 @@ class AcceptedAssociation:
         try:
             self._receiver.association_ended(self._info, how)
         except Exception as error:  # noqa: BLE001 - the association is over either way
-            _log_failure("receiver failed at the end of the association", error)
+            log.error("receiver failed at the end of the association", **logs.failure(error))
 
     @property
     def _wire(self) -> UpperLayer:
@@ -319,9 +318,3 @@ class AcceptedAssociation:
 
     def _answer_deadline(self) -> float:
         return time.monotonic() + self._terms.answer_s
-
-
-def _log_failure(event: str, error: Exception) -> None:
-    """Log what failed and where, without the message of a foreign error: it may hold patient attributes."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    log.error(event, error=type(error).__name__, where=f"{place.filename}:{place.lineno}")

@@ -105,8 +105,8 @@ class Process:
                 log.warning("lease lost; nothing written")
             except Unavailable:
                 raise  # the database does not answer: the lease ends by itself
-            except Exception as error:
-                log.exception("attempt failed")
+            except Exception as error:  # noqa: BLE001 - the edge of a job: whatever it was is kept and shown
+                log.error("attempt failed", **logs.failure(error))
                 with self.database.write() as connection:
                     jobs.fail_attempt(connection, claimed, f"{type(error).__name__}: {error}")
 

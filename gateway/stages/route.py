@@ -44,8 +44,8 @@ class Route:
                 self._route(to_route)
             except Unavailable:
                 raise
-            except Exception as error:  # the edge of a series: whatever it was is kept and shown
-                log.exception("routing failed")
+            except Exception as error:  # noqa: BLE001 - the edge of a series: it is kept and shown
+                log.error("routing failed", **logs.failure(error))
                 self._end(to_route, SeriesState.FAILED, reason=f"{type(error).__name__}: {error}")
 
     def _route(self, to_route: SeriesToRoute) -> None:

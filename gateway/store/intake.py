@@ -259,7 +259,7 @@ def _insert_series(connection: Connection, header: InstanceHeader, caller: Calle
 
 
 def _fitting(column: sa.Column[str], text: str) -> str:
-    """`text` as the column takes it: devices send longer ones than their VR allows, and NUL; PostgreSQL refuses both."""
+    """`text` as the column takes it: devices send longer ones than the VR allows, and NUL; PostgreSQL refuses both."""
     return text.replace("\0", "")[: column.type.length]  # type: ignore[attr-defined] # a String, which has a length
 
 
