@@ -65,10 +65,16 @@ def demo(
             uid = str(pydicom.dcmread(sources[0], specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
             progress.update(step, description="assemble, route, process, deliver", completed=0)
             series_id = _follow(progress, step, sandbox, database, uid, pacs)
-            database_report = _report(database, series_id, pacs, answered_at)
+            with database.read() as connection:
+                detail = reports.series_detail(connection, series_id)
+                events = timeline.of_series(connection, series_id)
             database.close()
+    print_timeline(events)
+    for job in detail["jobs"]:
+        if job["error"]:
+            say(f"job {job['id'][:8]} {job['state']}: {job['error']}", style="red", to=err)
     picture = side_by_side(sources, sorted(file for _, file in pacs.received), folder / "side-by-side.png")
-    _print(folder, sources, pacs, picture, database_report)
+    _print(folder, sources, pacs, picture, answered_at)
     if len(pacs.received) != len(sources):
         console.fail(f"the PACS holds {len(pacs.received)} synthetic instances, expected {len(sources)}")
 
@@ -101,23 +107,12 @@ def _follow(progress: Progress, step: object, sandbox: Sandbox, database: Databa
         time.sleep(0.05)
 
 
-def _report(database: Database, series_id: int, pacs: SmallPacs, answered_at: float) -> str:
-    """Print the timeline; the sentence that sums it up."""
-    with database.read() as connection:
-        detail = reports.series_detail(connection, series_id)
-        events = timeline.of_series(connection, series_id)
-    print_timeline(events)
-    for job in detail["jobs"]:
-        if job["error"]:
-            say(f"job {job['id'][:8]} {job['state']}: {job['error']}", style="red", to=err)
-    if not pacs.received:
-        return "no synthetic series came back"
-    last = max(at for at, _ in pacs.received)
-    return f"{last - answered_at:.2f} s from the last C-STORE answer to the last result in the PACS"
-
-
-def _print(folder: Path, sources: list[Path], pacs: SmallPacs, picture: Path | None, sentence: str) -> None:
-    say(f"{len(sources)} instances sent, {len(pacs.received)} synthetic instances in the PACS; {sentence}")
+def _print(folder: Path, sources: list[Path], pacs: SmallPacs, picture: Path | None, answered_at: float) -> None:
+    """The sum of it, and where to look."""
+    say(f"{len(sources)} instances sent, {len(pacs.received)} synthetic instances in the PACS")
+    if pacs.received:
+        last = max(at for at, _ in pacs.received)
+        say(f"{last - answered_at:.2f} s from the last C-STORE answer to the last result in the PACS")
     for what, where in (
         ("source series", folder / "scanner"),
         ("synthetic series", pacs.folder),

@@ -246,7 +246,7 @@ class Attributes:
             ) from None
 
     def to_json(self) -> dict[str, Any]:
-        """The DICOM JSON model (PS3.18 F) without per-frame groups and values over 1 KB.
+        """The DICOM JSON model (PS3.18 F) without per-frame groups, values over 1 KB and numbers that JSON has not.
 
         Raises NotDicom when sequences are nested too deep to be written.
         """
@@ -260,7 +260,7 @@ class Attributes:
             )
         except RecursionError:
             raise NotDicom("found sequences nested too deep; no device makes such an image") from None
-        return {tag: entry for tag, entry in model.items() if _is_small(entry)}
+        return {tag: entry for tag, entry in model.items() if _is_small_json(entry)}
 
     @classmethod
     def from_json(cls, model: dict[str, Any]) -> Attributes:
@@ -330,7 +330,9 @@ def _as_text(value: Any) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split("\\")) if text.isprintable() and text else ()
 
 
-def _is_small(entry: dict[str, Any]) -> bool:
-    if "BulkDataURI" in entry:
+def _is_small_json(entry: dict[str, Any]) -> bool:
+    try:
+        text = json.dumps(entry, allow_nan=False)
+    except ValueError:  # NaN or infinity
         return False
-    return entry["vr"] == "SQ" or len(json.dumps(entry)) <= _LARGEST_VALUE_BYTES
+    return "BulkDataURI" not in entry and (entry["vr"] == "SQ" or len(text) <= _LARGEST_VALUE_BYTES)

@@ -14,7 +14,7 @@ from gateway.services.notify import notify
 from gateway.settings import Settings
 from gateway.stages.assemble import assemble
 from gateway.stages.sweep import sweep
-from gateway.store import heartbeats, intake, outbox
+from gateway.store import heartbeats, judgement, outbox
 from gateway.store.database import Database
 
 _SWEEP_EVERY_S = 1.0
@@ -57,5 +57,5 @@ def run(settings: Settings, stopping: threading.Event) -> None:
 
 def _next_due_s(database: Database, longest_s: float) -> float:
     with database.read() as connection:
-        waits = (intake.next_judgement_in_s(connection), outbox.next_due_in_s(connection))
+        waits = (judgement.next_judgement_in_s(connection), outbox.next_due_in_s(connection))
     return max(_SHORTEST_S, min([longest_s, *(wait for wait in waits if wait is not None)]))

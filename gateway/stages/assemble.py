@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway import logs
 from gateway.domain.completeness import Complete, Policy, judge
-from gateway.store import intake
+from gateway.store import judgement
 from gateway.store.database import Database
 
 log = logs.get("assemble")
@@ -13,22 +13,22 @@ log = logs.get("assemble")
 def assemble(database: Database, policy: Policy) -> int:
     """Judge every series that is due; the number that closed."""
     with database.read() as connection:
-        due = intake.due_for_judgement(connection)
+        due = judgement.due_for_judgement(connection)
     return sum(_judge(database, series_id, policy) for series_id in due)
 
 
 def _judge(database: Database, series_id: int, policy: Policy) -> bool:
     with database.write() as connection:
-        found = intake.to_judge(connection, series_id)
+        found = judgement.to_judge(connection, series_id)
         if found is None:
             return False
         verdict = judge(found.evidence, found.now_s, policy)
         if not isinstance(verdict, Complete):
             # asked again after quiet_s at the latest: that the sender moved on to another series changes no row of this
             judge_at = min(verdict.due_s, found.now_s + policy.quiet_s)
-            intake.keep_open(connection, series_id, found.last_received_at, judge_at, verdict.waiting_for)
+            judgement.keep_open(connection, series_id, found.last_received_at, judge_at, verdict.waiting_for)
             return False
-        closed = intake.close_series(
+        closed = judgement.close_series(
             connection,
             series_id,
             found.revision,

@@ -64,11 +64,18 @@ class Database:
                 connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
                 pool_size=16,
                 max_overflow=64,
+                hide_parameters=True,
             )
             sa.event.listen(self.engine, "connect", _sqlite_connect)
             sa.event.listen(self.engine, "begin", _sqlite_begin)
         else:
-            self.engine = sa.create_engine(self.url, pool_pre_ping=True, pool_size=16, max_overflow=64)
+            self.engine = sa.create_engine(
+                self.url,
+                pool_pre_ping=True,
+                pool_size=16,
+                max_overflow=64,
+                hide_parameters=True,  # they hold patient attributes, and an error is logged
+            )
 
     @contextmanager
     def write(self) -> Iterator[Connection]:

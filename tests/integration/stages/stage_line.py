@@ -59,7 +59,13 @@ class Line:
     def send(self, paths: list[Path], calling_ae_title: str = "SCANNER") -> SendReport:
         """C-STORE `paths` over one association."""
         address = DestinationAddress("ATHANOR", "127.0.0.1", self.scp.port, calling_ae_title)
-        return send(address, [OutgoingInstance.read(path) for path in paths], lambda *_: None)
+        report = send(address, [OutgoingInstance.read(path) for path in paths], lambda *_: None)
+        open_still = sa.select(sa.func.count()).where(tables.association.c.ended_at.is_(None))
+        until = time.monotonic() + 10
+        while self.scalar(open_still):
+            assert time.monotonic() < until, "the end of an association is not recorded"
+            time.sleep(0.005)
+        return report
 
     def assemble(self) -> None:
         """Judge until no series is open."""

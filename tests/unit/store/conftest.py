@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from store_rows import CALLER, header, route, stored
 
 from gateway.domain.completeness import AssociationState
-from gateway.store import intake, tables
+from gateway.store import intake, judgement, tables
 from gateway.store.database import Database
 from gateway.store.intake import Caller
 
@@ -41,7 +41,7 @@ def close(database: Database) -> Callable[..., tuple[int, int]]:
         with database.write() as connection:
             intake.end_association(connection, CALLER.association_id, AssociationState.RELEASED)
             row = connection.execute(sa.select(tables.series).where(tables.series.c.uid == series_uid)).one()
-            assert intake.close_series(connection, row.id, row.revision, row.instances, {"sentence": "test"})
+            assert judgement.close_series(connection, row.id, row.revision, row.instances, {"sentence": "test"})
             return row.id, row.revision
 
     return close_series

@@ -9,7 +9,7 @@ from store_rows import CALLER, header, route, stored
 
 from gateway.domain.completeness import AssociationState
 from gateway.domain.states import DeliveryState, JobState, SeriesState
-from gateway.store import deliveries, intake, jobs, outbox, tables
+from gateway.store import deliveries, intake, jobs, judgement, outbox, tables
 from gateway.store.database import Database
 from gateway.store.intake import Arrival
 from gateway.store.jobs import DerivedFile
@@ -40,14 +40,14 @@ def test_evidence_holds_positions_and_the_end_of_the_association(database: Datab
     receive(1, series_uid="2.25.9")
     with database.write() as connection:
         first = connection.execute(sa.select(tables.series.c.id).where(tables.series.c.uid == "2.25.7")).scalar_one()
-        found = intake.to_judge(connection, first)
+        found = judgement.to_judge(connection, first)
         assert found is not None
         assert [i.slice_position_mm for i in found.evidence.instances] == [-4.0, -8.0]
         (association,) = found.evidence.associations
         assert association.state is AssociationState.OPEN
         assert association.other_series_s is not None, "it carried another series after this one"
         intake.end_association(connection, CALLER.association_id, AssociationState.RELEASED)
-        found = intake.to_judge(connection, first)
+        found = judgement.to_judge(connection, first)
         assert found is not None
         assert found.evidence.associations[0].state is AssociationState.RELEASED
 
@@ -55,11 +55,11 @@ def test_evidence_holds_positions_and_the_end_of_the_association(database: Datab
 def test_a_series_closes_only_on_the_evidence_that_was_judged(database: Database, receive: Receive) -> None:
     receive(1, 2)
     with database.write() as connection:
-        found = intake.to_judge(connection, 1)
+        found = judgement.to_judge(connection, 1)
         assert found is not None
     receive(3)
     with database.write() as connection:
-        assert not intake.close_series(connection, 1, found.revision, found.instances, {"sentence": ""})
+        assert not judgement.close_series(connection, 1, found.revision, found.instances, {"sentence": ""})
         assert connection.execute(sa.select(tables.series.c.state)).scalar_one() == SeriesState.RECEIVING
 
 
