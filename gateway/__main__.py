@@ -96,7 +96,7 @@ def options(
 def main() -> None:
     """Entry point: our own errors, and those of the system, as words and exit codes."""
     try:
-        app()
+        app(prog_name="athanor")
     except ConfigurationError as error:
         console.say(str(error), style="red", to=console.err)
         sys.exit(console.USAGE)

@@ -12,19 +12,22 @@ import re
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from gateway.errors import ConfigurationError
+from gateway.settings_words import unknown_key, words_of
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 DEFAULT_FILE = Path("settings.toml")
+_BROKERS = ("redis://", "rediss://", "redis+socket://", "amqp://", "amqps://")
 
 
 def _ae_title(text: str) -> str:
@@ -34,7 +37,16 @@ def _ae_title(text: str) -> str:
 
 
 def _network(text: str) -> str:
-    return str(ip_network(text, strict=False))
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        raise ValueError(f"found {text!r}; expected a network such as 10.1.0.0/16") from None
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", text):
+        raise ValueError(f"found {text!r}; expected auto, cpu, cuda or cuda:N")
+    return text
 
 
 def _identity(text: str) -> str:
@@ -49,9 +61,13 @@ def _identity(text: str) -> str:
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
+Device = Annotated[str, AfterValidator(_device)]
 Identity = Annotated[str, AfterValidator(_identity)]
 # an empty text in the file means that there is none
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
+
+
+Table = TypeVar("Table", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -141,7 +157,7 @@ class Assemble(_Section):
 class Process(_Section):
     """The workers that run generators."""
 
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N; auto = one worker per GPU, else CPU")
+    device: Device = Field("auto", description="auto, cpu, cuda or cuda:N; auto = one worker per GPU, else CPU")
     threads: int = Field(0, description="torch threads per CPU worker; 0 = all cores", ge=0)
     lease_s: float = Field(30.0, description="a job with no progress for this long is taken back", gt=0)
     max_attempts: int = Field(3, description="attempts before a job ends FAILED", ge=1)
@@ -182,9 +198,9 @@ class DestinationTls(_Section):
 class Destination(_Section):
     """A storage SCP that takes results, and how it wants them encoded."""
 
-    ae_title: AETitle
-    host: str
-    port: int = Field(ge=1, le=65535)
+    ae_title: AETitle = Field(description="called AE title")
+    host: str = Field(description="host name or address", min_length=1)
+    port: int = Field(description="TCP port", ge=1, le=65535)
     iod: Literal["secondary-capture", "source"] = Field(
         "secondary-capture", description="SC Image, or the SOP class of the source marked DERIVED"
     )
@@ -271,18 +287,21 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         """SQLAlchemy URL of the database in use."""
-        url = _secret(self.database.url, self.database.url_file)
+        url = _secret("database", self.database.url, self.database.url_file)
         return url or f"sqlite:///{self.node.state_dir / 'athanor.sqlite'}"
 
     @property
     def broker_url(self) -> str:
         """Broker URL in use."""
-        return _secret(self.broker.url, self.broker.url_file) or f"redis+socket://{self.broker_socket}"
+        url = _secret("broker", self.broker.url, self.broker.url_file)
+        if url and not url.startswith(_BROKERS):
+            raise ConfigurationError(f"broker.url: found another beginning; expected one of {', '.join(_BROKERS)}")
+        return url or f"redis+socket://{self.broker_socket}"
 
     @property
     def broker_is_embedded(self) -> bool:
         """True when the supervisor runs the broker."""
-        return not _secret(self.broker.url, self.broker.url_file)
+        return not _secret("broker", self.broker.url, self.broker.url_file)
 
     @property
     def broker_socket(self) -> Path:
@@ -297,22 +316,13 @@ class Settings(BaseSettings):
         return self.weights_dir or Path(pipelines.__file__).resolve().parents[1] / "weights"
 
 
-def _secret(value: str, file: Path | None) -> str:
-    return file.read_text().strip() if file else value
-
-
-def _anchored(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """The same settings with the relative paths of the file made absolute."""
-    destinations = values.get("destinations")
-    listeners = [values.get("listener"), *(destinations.values() if isinstance(destinations, dict) else ())]
-    secure = [place["tls"] for place in listeners if isinstance(place, dict) and "tls" in place]
-    sections = ("node", "state_dir"), ("database", "url_file"), ("broker", "url_file"), ("rules", "seed")
-    paths = [(values.get(section), key) for section, key in sections]
-    paths += [(values, "weights_dir"), *((table, key) for table in secure for key in ("certificate", "key", "ca"))]
-    for table, key in paths:
-        if isinstance(table, dict) and isinstance(table.get(key), str) and table[key]:
-            table[key] = str(folder / table[key])
-    return values
+def _secret(place: str, value: str, file: Path | None) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip() if file else value
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{place}.url_file: cannot read {file} ({error}); expected a file with a URL"
+        ) from None
 
 
 def read_settings(file: Path | None = None) -> Settings:
@@ -320,29 +330,52 @@ def read_settings(file: Path | None = None) -> Settings:
 
     Raises ConfigurationError naming the key, what was found and what was expected.
     """
-    chosen = file or Path(os.environ.get("ATHANOR_SETTINGS", DEFAULT_FILE))
-    if not chosen.exists():
-        if file or "ATHANOR_SETTINGS" in os.environ:
-            raise ConfigurationError(f"settings: found no file {chosen}; expected a TOML file; check --settings")
-        values: dict[str, Any] = {}
-    else:
-        try:
-            values = tomllib.loads(chosen.read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigurationError(f"settings: {chosen} is not TOML: {error}") from error
-    folder = chosen.resolve().parent
+    named = file or (Path(name) if (name := os.environ.get("ATHANOR_SETTINGS")) else None)
+    chosen = named or DEFAULT_FILE
+    values = _read(chosen) if named or chosen.exists() else {}
+    _require_known_sections()
     try:
-        settings = Settings(**_anchored(values, folder))
+        settings = Settings(**values)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}, found {problem['input']!r}"
-            for problem in error.errors()
-        )
-        raise ConfigurationError(f"settings in {chosen}: {problems}") from error
-    if settings.node.state_dir.is_absolute():
-        return settings
-    node = settings.node.model_copy(update={"state_dir": folder / settings.node.state_dir})
-    return settings.model_copy(update={"node": node})
+        problems = "\n".join(words_of(problem, Settings) for problem in error.errors())
+        raise ConfigurationError(f"settings in {chosen} or the environment:\n{problems}") from None
+    except SettingsError as error:
+        raise ConfigurationError(
+            f'settings in the environment: {error}; a list or a table is written as JSON there: ["A", "B"]'
+        ) from None
+    return _anchored(settings, chosen.resolve().parent)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"settings: found no file {file}; expected a TOML file; check --settings") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"settings: cannot read {file} ({error}); expected a TOML file in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"settings: {file} is not TOML: {error}") from None
+
+
+def _require_known_sections() -> None:
+    """Pydantic passes over variables whose section it does not know: a misspelt one would have no effect."""
+    for name in os.environ:
+        section, separator, _ = name.removeprefix("ATHANOR_").lower().partition("__")
+        if name.startswith("ATHANOR_") and separator and section not in Settings.model_fields:
+            raise ConfigurationError(f"environment: {name}: {unknown_key(section, Settings.model_fields)}")
+
+
+def _anchored(table: Table, folder: Path) -> Table:
+    """The same settings with every relative path made absolute from `folder`."""
+
+    def anchor(value: Any) -> Any:
+        if isinstance(value, Path):
+            return folder / value
+        if isinstance(value, BaseModel):
+            return _anchored(value, folder)
+        return {key: anchor(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+    return table.model_copy(update={name: anchor(value) for name, value in table})
 
 
 __all__ = ["DEFAULT_FILE", "Destination", "Settings", "read_settings"]

@@ -26,15 +26,19 @@ def write_small_series(
     slices: int = 4,
     *,
     direction: np.ndarray = SAGITTAL,
+    without: int | None = None,
     edit: Edit | None = None,
     **attributes: object,
 ) -> list[Path]:
-    """The files of a series of 128 x 128 pixels of 1.2 mm; `attributes` are set in every instance, then `edit` is."""
+    """The files of a series of 128 x 128 pixels of 1.2 mm, without the slice of that index.
+
+    `attributes` are set in every instance, then `edit` changes it.
+    """
     row, column = np.mgrid[:128, :128] / 20.0
     body = 1.0 + np.sin(row + seed) * np.cos(column * 1.3)
     noise = np.random.default_rng(seed).normal(0.0, 0.05, (slices, 128, 128))
-    voxels = (400.0 * np.clip(body * np.linspace(0.8, 1.2, slices)[:, None, None] + noise, 0.0, None)).astype(np.float32)
-    volume = Volume(voxels, (4.4, 1.2, 1.2), (-10.0, -70.0, 80.0), direction)
+    voxels = 400.0 * np.clip(body * np.linspace(0.8, 1.2, slices)[:, None, None] + noise, 0.0, None)
+    volume = Volume(voxels.astype(np.float32), (4.4, 1.2, 1.2), (-10.0, -70.0, 80.0), direction)
     paths = write_mr_series(volume, folder, seed=seed)
     for index, path in enumerate(paths):
         ds = pydicom.dcmread(path)
@@ -45,7 +49,7 @@ def write_small_series(
         if edit is not None:
             edit(index, ds)
         ds.save_as(path)
-    return paths
+    return [path for index, path in enumerate(paths) if index != without]
 
 
 def series_uid(paths: list[Path]) -> str:

@@ -100,11 +100,15 @@ def show_json(document: Any) -> None:
 def say(text: str, *, mark: Text | None = None, indent: int = 0, style: str = "", to: Console = out) -> None:
     """Print one paragraph behind `mark`; on a terminal its lines begin below each other."""
     lead = Text(" " * indent) + (mark or Text())
-    lines = [text]
+    lines = text.splitlines() or [""]
     if to.is_terminal:
         width = max(20, to.width - len(lead))
         # a path or a UID stays whole: the terminal itself breaks what is too long
-        lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
+        lines = [
+            part
+            for line in lines
+            for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+        ]
     to.print(lead + Text(lines[0], style))
     for line in lines[1:]:
         to.print(Text(" " * len(lead)) + Text(line, style))

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -17,8 +17,7 @@ from gateway.commands import console
 from gateway.commands.console import CROSS, TICK, Json, label, say
 from gateway.commands.send import this_gateway
 from gateway.commands.status import existing
-from gateway.domain.rules import Rule
-from gateway.errors import AthanorError, ConfigurationError
+from gateway.errors import AthanorError
 from gateway.network.contexts import decodable_transfer_syntaxes
 from gateway.network.scu import echo
 from gateway.network.tls import TlsFiles
@@ -65,7 +64,9 @@ def doctor(json: Json = False) -> None:
 def _examine(settings: Settings) -> Iterator[Finding]:
     yield _port(settings)
     yield _disk(settings)
-    yield from _database(settings)
+    yield from (database := list(_database(settings)))
+    if database[0].well:
+        yield _rules(settings)
     yield _broker(settings)
     yield _devices(settings)
     yield _codecs()
@@ -114,36 +115,35 @@ def _asked(check: str, question: Callable[[], str], fix: str) -> Finding:
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
-    """The database, our clock beside its own, and the rules in it. One that is absent is not made by looking."""
+    """The database, and our clock beside its own. One that is absent is not made by looking."""
     try:
         if console.is_new_database(settings):
             yield Finding("database", True, "will be made at start")
-            yield _rules(settings, read_rules(settings.rules.seed) if settings.rules.seed else ())
             return
         database = Database(settings.database_url)
         drift = abs(database.now_s() - time.time())
-        yield Finding("database", True, f"{database.url.get_backend_name()} answers")
-        found = f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')}, {drift:.1f} s from that of the database"
-        yield Finding("clock", drift <= _CLOCK_DRIFT_S, found, "run an NTP client, such as chrony, on both hosts")
-        with database.read() as connection:
-            rules = [version.rule for version in rulebook.active(connection)]
         database.close()
-        yield _rules(settings, rules)
-    except ConfigurationError as error:
-        yield Finding("rules", False, str(error), "correct the file of rules.seed")
     except AthanorError as error:
         yield Finding("database", False, str(error), "check database.url and that the server runs")
+        return
+    yield Finding("database", True, f"{database.url.get_backend_name()} answers")
+    found = f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')}, {drift:.1f} s from that of the database"
+    yield Finding("clock", drift <= _CLOCK_DRIFT_S, found, "run an NTP client, such as chrony, on both hosts")
 
 
-def _rules(settings: Settings, rules: Sequence[Rule]) -> Finding:
-    enabled = [rule.name for rule in rules if rule.enabled]
+def _rules(settings: Settings) -> Finding:
+    """The rules in force, or those that an empty database would be given."""
     try:
+        if console.is_new_database(settings):
+            rules = list(read_rules(settings.rules.seed)) if settings.rules.seed else []
+        else:
+            with console.database() as database, database.read() as connection:
+                rules = [version.rule for version in rulebook.active(connection)]
         rulebook.require_usable(rules, settings)
-    except AthanorError as error:
-        return Finding("rules", False, str(error), "correct the rule or the settings; `athanor rules apply FILE`")
-    except PipelineError:
-        return Finding("rules", True, f"enabled: {', '.join(enabled)}")  # the manifests have a finding of their own
-    fix = "without one every series ends UNMATCHED; `athanor rules enable RULE`"
+    except (AthanorError, PipelineError) as error:
+        return Finding("rules", False, str(error), "correct it, then `athanor rules apply FILE`")
+    enabled = [rule.name for rule in rules if rule.enabled]
+    fix = "without one every series ends UNMATCHED; `athanor rules enable RULE` or `athanor rules apply FILE`"
     return Finding("rules", bool(enabled), f"enabled: {', '.join(enabled) or 'none'}", fix)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from gateway import logs
 from gateway.dicom.secondary_capture import require_marks
 from gateway.domain.states import DeliveryState
-from gateway.errors import DicomError
+from gateway.errors import DicomError, Unavailable
 from gateway.network.scu import DestinationAddress, OutgoingInstance, SendReport, send
 from gateway.network.statuses import StatusCategory, category_of
 from gateway.network.tls import TlsFiles
@@ -73,20 +73,37 @@ def deliver(
                 f"destination {claimed.destination}: found none of that name in the settings; add it, then resend",
             )  # fmt: skip
             return
-        answers = _Answers(database, claimed)
         try:
-            instances = [_marked(spool, item) for item in claimed.to_send]
-        except (DicomError, OSError) as error:
-            _end(database, claimed, DeliveryState.FAILED, f"not sent: {error}")
-            return
-        report = send(address_of(destination, settings, calling_ae_title), instances, answers)
-        answers.write()
-        _conclude(database, claimed, settings, report)
+            _send(database, spool, destination, settings, calling_ae_title, claimed)
+        except Unavailable:
+            raise  # the database does not answer: the lease ends by itself
+        except Exception as error:  # noqa: BLE001 - the edge of a delivery: whatever it was is kept and shown
+            log.error("attempt failed", **logs.failure(error))
+            _try_later(database, claimed, settings, f"{type(error).__name__}: {error}")
+
+
+def _send(
+    database: Database,
+    spool: Spool,
+    destination: Destination,
+    settings: Deliver,
+    calling_ae_title: str,
+    claimed: Claim,
+) -> None:
+    try:
+        instances = [_marked(spool, item) for item in claimed.to_send]
+    except (DicomError, OSError) as error:
+        _end(database, claimed, DeliveryState.FAILED, f"not sent: {error}")
+        return
+    answers = _Answers(database, claimed)
+    report = send(address_of(destination, settings, calling_ae_title), instances, answers)
+    answers.write()
+    _conclude(database, claimed, settings, report)
 
 
 def _marked(spool: Spool, item: ToSend) -> OutgoingInstance:
-    """The file, after a last look at its marks: nothing that could pass for acquired leaves this node."""
-    path = spool.path(item.path)
+    """The file, after a last look: nothing that is damaged or could pass for acquired leaves this node."""
+    path = spool.require_intact(item.path, item.sha256)
     require_marks(path)
     return OutgoingInstance(path, item.sop_class_uid, item.sop_instance_uid, item.transfer_syntax_uid)
 
@@ -113,8 +130,15 @@ def _conclude(database: Database, claimed: Claim, settings: Deliver, report: Sen
         return
     words = "; ".join(dict.fromkeys(outcome.explanation for outcome in left))
     reason = f"{len(left)} of {len(report.outcomes)} instances not accepted: {words}"
-    hopeless = not any(outcome.worth_retrying for outcome in left)
-    if hopeless or claimed.age_s > settings.give_up_s:
+    if any(outcome.worth_retrying for outcome in left):
+        _try_later(database, claimed, settings, reason)
+    else:
+        _end(database, claimed, DeliveryState.FAILED, reason)
+
+
+def _try_later(database: Database, claimed: Claim, settings: Deliver, reason: str) -> None:
+    """Back to the queue, each time for longer, or FAILED when its time is over."""
+    if claimed.time_left_s < 0:
         _end(database, claimed, DeliveryState.FAILED, reason)
         return
     wait_s = settings.first_retry_s * settings.growth ** min(claimed.attempt - 1, 64)

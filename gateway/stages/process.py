@@ -102,7 +102,8 @@ class Process:
             except PipelineError as error:
                 self._end(claimed, JobState.FAILED, str(error))
             except LeaseLost:
-                log.warning("lease lost; nothing written")
+                self.spool.remove_attempt(claimed.job_id, claimed.attempt)
+                log.warning("lease lost; nothing kept")
             except Unavailable:
                 raise  # the database does not answer: the lease ends by itself
             except Exception as error:  # noqa: BLE001 - the edge of a job: whatever it was is kept and shown
@@ -133,6 +134,8 @@ class Process:
             )  # fmt: skip
         if state is None:
             raise LeaseLost
+        if state is JobState.SUPERSEDED:
+            self.spool.remove_attempt(claimed.job_id, claimed.attempt)
         self.spool.remove_other_attempts(claimed.job_id, claimed.attempt)
         log.info("ended", state=state.value, seconds=progress.seconds)
 

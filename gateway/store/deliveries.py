@@ -24,6 +24,7 @@ class ToSend:
     sop_class_uid: str
     transfer_syntax_uid: str
     path: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Claim:
     series_id: int
     destination: str
     to_send: tuple[ToSend, ...]
-    age_s: float
+    time_left_s: float  # until it is given up
 
 
 def claim(connection: Connection, delivery_id: str, owner: str, lease_s: float, per_destination: int) -> Claim | None:
@@ -79,10 +80,10 @@ def claim(connection: Connection, delivery_id: str, owner: str, lease_s: float, 
     return Claim(
         delivery_id, row.attempt, lease_s, row.job_id, series_id, row.destination,
         tuple(
-            ToSend(item.id, item.sop_instance_uid, item.sop_class_uid, item.transfer_syntax_uid, item.path)
+            ToSend(item.id, item.sop_instance_uid, item.sop_class_uid, item.transfer_syntax_uid, item.path, item.sha256)
             for item in to_send
         ),
-        row.now - row.created_at,
+        row.give_up_at - row.now,
     )  # fmt: skip
 
 

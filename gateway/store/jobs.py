@@ -374,7 +374,10 @@ def _end_attempt(connection: Connection, row: Row[Any], reason: str) -> bool:
 
 
 def run_again(connection: Connection, job_id: str) -> bool:
-    """An administrator's wish: a job that ended without a result goes back to the queue with fresh attempts."""
+    """An administrator's wish: a job that ended without a result goes back to the queue for one attempt more.
+
+    Attempts are never counted anew: a worker that slept since the first must not take another for its own.
+    """
     row = connection.execute(
         sa.update(job)
         .where(
@@ -382,7 +385,13 @@ def run_again(connection: Connection, job_id: str) -> bool:
             job.c.state.in_(job_sources(JobState.QUEUED) - {JobState.RUNNING}),
             job.c.superseded.is_(False),
         )
-        .values(state=JobState.QUEUED, attempt=0, error=None, not_before=now(), finished_at=None)
+        .values(
+            state=JobState.QUEUED,
+            max_attempts=job.c.max_attempts + 1,
+            error=None,
+            not_before=now(),
+            finished_at=None,
+        )
         .returning(job.c.series_id, job.c.priority)
     ).one_or_none()
     if row is None:

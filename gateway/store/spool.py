@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from gateway.errors import OutOfResources
+from gateway.errors import NotDicom, OutOfResources
 from gateway.store.intake import StoredFile
 
 _FREE_SPACE_IS_OLD_AFTER_S = 0.5
@@ -117,6 +117,17 @@ class Spool:
     def received_files(self) -> Iterator[Path]:
         """Every received instance in the spool, for the search for files that have no row."""
         return (self.folder / "received").glob("*/*/*.dcm")
+
+    def require_intact(self, relative: str, sha256: str) -> Path:
+        """The file, when it still holds what was written. Raises OSError, or NotDicom when it holds anything else."""
+        file = self.path(relative)
+        if hashlib.sha256(file.read_bytes()).hexdigest() != sha256:
+            raise NotDicom(f"{file.name}: found other bytes than were written; the disk or somebody changed them")
+        return file
+
+    def remove_attempt(self, job_id: str, attempt: int) -> None:
+        """Remove what one attempt of a job wrote for nothing."""
+        shutil.rmtree(self.folder / "derived" / job_id / str(attempt), ignore_errors=True)
 
     def remove_other_attempts(self, job_id: str, attempt: int) -> None:
         """Remove what dead attempts of a job left behind."""

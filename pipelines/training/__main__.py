@@ -71,7 +71,7 @@ def _train(recipe: Recipe, arguments: argparse.Namespace) -> None:
     if arguments.resume:
         trainer.resume(arguments.out)
     trainer.train(arguments.out, arguments.minutes)
-    draw_curves(trainer.log, arguments.out / "curves.png")
+    draw_curves(trainer.log, recipe.schedule.l1_weight, arguments.out / "curves.png")
     samples = [validation[index] for index in (1, 2, 7, 12, 17, 22)]
     generator = trainer.average.module
     draw_grid(

@@ -18,15 +18,15 @@ def draw_grid(rows: Sequence[Sequence[Array]], path: Path) -> None:
     Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(path)
 
 
-def draw_curves(log: Sequence[Progress], path: Path) -> None:
-    """A PNG with the losses of both networks and the L1 in training and validation over the steps."""
+def draw_curves(log: Sequence[Progress], l1_weight: float, path: Path) -> None:
+    """A PNG with the adversarial losses of both networks, and the L1 in training and validation, over the steps."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     steps = [line.step for line in log]
     left.plot(steps, [line.discriminator for line in log], label="discriminator")
-    left.plot(steps, [line.generator - 100 * line.l1 for line in log], label="generator, adversarial part")
+    left.plot(steps, [line.generator - l1_weight * line.l1 for line in log], label="generator, adversarial part")
     right.plot(steps, [line.l1 for line in log], label="L1 in training")
     right.plot(steps, [line.validation_l1 for line in log], label="L1 in validation (averaged generator)")
     for axes in (left, right):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from pipelines.intensity import Array
@@ -217,10 +217,9 @@ def translate(generator: nn.Module, real_a: Array, device: str = "cpu") -> Array
 
 def save_generator(generator: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -> None:
     """Writes the generator's tensors in `dtype`; through a second name, so that a reader never sees half a file."""
+    tensors = {name: value.detach().cpu().to(dtype).contiguous() for name, value in generator.state_dict().items()}
     partial = path.with_suffix(".partial")
-    save_file(
-        {name: value.detach().cpu().to(dtype).contiguous() for name, value in generator.state_dict().items()}, partial
-    )
+    partial.write_bytes(save(tensors))
     partial.replace(path)
 
 

@@ -17,7 +17,7 @@ from stage_line import Line, MakePacs, Series, Start, destination
 import pipelines
 from gateway.commands.sandbox import free_port
 from gateway.domain.rule_tables import rule_from_table
-from gateway.settings import Deliver, Destination, Node, Settings
+from gateway.settings import Deliver, Destination, Node, Process, Settings
 from gateway.store import rulebook
 from gateway.store.database import Database
 from gateway.store.spool import Spool
@@ -51,20 +51,31 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(database: Database, tmp_path: Path, models: Path) -> Iterator[Start]:
-    """Makes lines around `database`: destinations by name, and `reserve_bytes` of the spool."""
+    """Makes lines around `database`, or one of their own, in a folder, with destinations by name."""
     lines: list[Line] = []
 
-    def make(*, reserve_bytes: int = 0, folder: str = "state", on: Database = database, **others: Destination) -> Line:
-        state = tmp_path / folder
+    def make(
+        *,
+        folder: str = "state",
+        reserve_bytes: int = 0,
+        lease_s: float = 30.0,
+        own_database: bool = False,
+        **others: Destination,
+    ) -> Line:
         destinations = others or {"pacs": destination()}
         settings = Settings(
-            node=Node(state_dir=state),
+            node=Node(state_dir=tmp_path / folder),
+            process=Process(lease_s=lease_s),
             deliver=Deliver(
                 first_retry_s=0.05, longest_retry_s=0.2, connect_timeout_s=1.0, response_timeout_s=1.0, give_up_s=60.0
             ),
             destinations=destinations,
             weights_dir=models,
         )
+        on = database
+        if own_database:
+            on = Database(settings.database_url)
+            on.upgrade()
         spool = Spool(settings.spool_dir, "scp", reserve_bytes)
         lines.append(Line.start(on, spool, settings))
         _to(lines[-1], *destinations)

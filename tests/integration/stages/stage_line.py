@@ -108,16 +108,16 @@ class Line:
         """The generator, loaded once."""
         return self._pipelines.setdefault(spec.id, inference.load(spec))
 
-    def deliver(self, owner: str = "transfer-0") -> None:
+    def deliver(self) -> None:
         """Make one attempt at every delivery that waits and is due."""
         for delivery_id in self.announced(outbox.DELIVER):
-            self.deliver_one(delivery_id, owner)
+            self.deliver_one(delivery_id)
 
-    def deliver_one(self, delivery_id: str, owner: str = "transfer-0") -> None:
+    def deliver_one(self, delivery_id: str, *, calling_ae_title: str = "ATHANOR") -> None:
         """One attempt at a delivery."""
         deliver(
-            self.database, self.spool, self.settings.destinations, self.settings.deliver,
-            self.settings.node.ae_title, delivery_id, owner,
+            self.database, self.spool, self.settings.destinations, self.settings.deliver, calling_ae_title,
+            delivery_id, "transfer-0",
         )  # fmt: skip
 
     def deliver_until_ended(self) -> None:

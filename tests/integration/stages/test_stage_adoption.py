@@ -23,6 +23,14 @@ def adopt(line: Line) -> int:
     return adopt_orphans(line.database, line.spool, judge_after_s=0.02)
 
 
+def rows_by_path(line: Line) -> dict[str, dict[str, object]]:
+    """What is known of each file, but for numbers that are drawn anew and the time."""
+    drawn = {"id", "series_id", "association_id", "received_at"}
+    with line.database.read() as connection:
+        rows = [dict(row._mapping) for row in connection.execute(sa.select(tables.instance))]
+    return {row["path"]: {name: value for name, value in row.items() if name not in drawn} for row in rows}
+
+
 def received(line: Line) -> list[Path]:
     return sorted((line.spool.folder / "received").rglob("*.dcm"))
 
@@ -30,16 +38,10 @@ def received(line: Line) -> list[Path]:
 def test_files_without_rows_get_them_back_and_become_a_result(line: Line, series: Series) -> None:
     paths = series(4)
     assert line.send(paths).is_delivered
-    with line.database.read() as connection:
-        before = {row.path: row for row in connection.execute(sa.select(tables.instance))}
+    before = rows_by_path(line)
     lose_rows(line)
     assert adopt(line) == 4
-    with line.database.read() as connection:
-        after = {row.path: row for row in connection.execute(sa.select(tables.instance))}
-    unlike = {"id", "series_id", "association_id", "received_at"}
-    assert [
-        {name: value for name, value in row._mapping.items() if name not in unlike} for row in after.values()
-    ] == [{name: value for name, value in before[path]._mapping.items() if name not in unlike} for path in after]
+    assert rows_by_path(line) == before
     line.assemble()
     line.route()
     line.process()

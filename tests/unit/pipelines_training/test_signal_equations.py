@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.phantoms.sequences import STIR, T2W, Sequence, draw_stir, draw_t2w, null_ti_ms
-from pipelines.phantoms.tissues import FAT_T1_MS, PROPERTIES, Tissue, vary
+from pipelines.phantoms.tissues import FAT_T1_MS, PROPERTIES, Tissue, mix, vary
 
 
 def test_spin_echo_at_times_that_halve() -> None:
@@ -77,3 +77,10 @@ def test_every_tissue_has_values_that_a_patient_may_vary() -> None:
     assert np.mean([row.t1_ms for row in drawn]) == pytest.approx(900, rel=0.02)
     assert np.std([row.t1_ms for row in drawn]) == pytest.approx(54, rel=0.2)
     assert all(0 <= row.fat_fraction <= 1 for row in drawn)
+
+
+def test_a_thin_root_looks_more_like_the_fluid_around_it() -> None:
+    root, csf = PROPERTIES[Tissue.NERVE_ROOT], PROPERTIES[Tissue.CSF]
+    assert mix(root, csf, 0.0).t2_ms == pytest.approx(root.t2_ms)
+    assert mix(root, csf, 1.0).t1_ms == pytest.approx(csf.t1_ms)
+    assert 1 / mix(root, csf, 0.5).t2_ms == pytest.approx(0.5 / root.t2_ms + 0.5 / csf.t2_ms)
