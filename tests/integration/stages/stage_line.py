@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 from fault_pacs import FaultPacs
 
@@ -28,6 +29,9 @@ from gateway.store.spool import Spool
 from pipelines import inference
 from pipelines.catalog import Catalog
 from pipelines.spec import PipelineSpec
+
+# for what the database has no part in; everything else runs on SQLite and on PostgreSQL
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 # short, and still longer than the time between two instances
 POLICY = Policy(quiet_s=0.05, quiet_full_s=0.05, fallback_s=0.2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from small_series import instance_uids
-from stage_line import Line, Series
+from stage_line import Line, Series, on_sqlite
 
 from gateway.stages.receive import adopt_orphans
 from gateway.store import reports, tables
@@ -61,6 +61,7 @@ def test_a_second_start_finds_nothing_to_do(line: Line, series: Series) -> None:
     assert line.count(tables.association) == 1
 
 
+@on_sqlite
 def test_the_sender_may_send_again_what_was_adopted(line: Line, series: Series) -> None:
     paths = series(3)
     assert line.send(paths).is_delivered
@@ -85,6 +86,7 @@ def test_an_adopted_instance_of_a_known_series_is_a_late_one(line: Line, series:
     assert (detail["state"], detail["revision"], detail["instances"]) == ("RECEIVING", 2, 4)
 
 
+@on_sqlite
 def test_what_was_half_written_is_removed(line: Line, series: Series) -> None:
     half = line.spool.folder / "incoming" / "scp" / "7.part"
     half.write_bytes(b"\0" * 100)
@@ -93,6 +95,7 @@ def test_what_was_half_written_is_removed(line: Line, series: Series) -> None:
     assert not half.exists()
 
 
+@on_sqlite
 def test_a_damaged_file_is_reported_once_and_left_and_the_others_are_adopted(line: Line, series: Series) -> None:
     assert line.send(series(3)).is_delivered
     lose_rows(line)
@@ -116,6 +119,7 @@ def test_a_damaged_file_is_reported_once_and_left_and_the_others_are_adopted(lin
     assert line.detail()["instances"] == 3
 
 
+@on_sqlite
 def test_a_file_that_the_disk_does_not_give_is_tried_again_at_the_next_start(line: Line, series: Series) -> None:
     paths = series(2)
     assert line.send(paths).is_delivered

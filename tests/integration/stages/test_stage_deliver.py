@@ -12,9 +12,11 @@ import pytest
 import sqlalchemy as sa
 from fault_pacs import ABORT, FaultPacs
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
-from stage_line import Line, MakePacs, Series, Start, destination
+from stage_line import Line, MakePacs, Series, Start, destination, on_sqlite
 
 from gateway.store import outbox, tables
+
+pytestmark = on_sqlite
 
 SUCCESS, OUT_OF_RESOURCES, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xC000
 

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from pydicom.dataset import Dataset
 from small_series import AXIAL, instance_uids
-from stage_line import Line, Series, Start
+from stage_line import Line, Series, Start, on_sqlite
 
 from gateway.stages.sweep import sweep
 from gateway.store import jobs, outbox, tables, timeline
@@ -124,6 +124,7 @@ def test_a_late_instance_while_the_job_runs_leaves_one_result_of_the_whole(line:
     assert len(derived_files(line)) == 6
 
 
+@on_sqlite
 def test_a_failed_job_that_runs_again_never_gets_an_attempt_twice(line: Line, series: Series) -> None:
     """The fence is the attempt: a worker that sleeps since the first attempt must not find it again."""
     job_id = queued(line, series(3))
@@ -141,6 +142,7 @@ def test_a_failed_job_that_runs_again_never_gets_an_attempt_twice(line: Line, se
     assert job["attempt"] <= job["max_attempts"]
 
 
+@on_sqlite
 def test_an_attempt_that_breaks_is_tried_again_and_fails_in_words(line: Line, series: Series) -> None:
     queued(line, series(3))
 
@@ -155,6 +157,7 @@ def test_an_attempt_that_breaks_is_tried_again_and_fails_in_words(line: Line, se
     assert line.announced(outbox.PROCESS) == []
 
 
+@on_sqlite
 def test_a_source_file_that_is_gone_fails_the_job(line: Line, series: Series) -> None:
     queued(line, series(3))
     lost = line.spool.path(line.scalar(sa.select(tables.instance.c.path).limit(1)))
@@ -181,6 +184,7 @@ def _moved(index: int, ds: Dataset) -> None:
     ds.ImagePositionPatient = [x + (1.3 if index == 1 else 0.0), y, z]
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -206,6 +210,7 @@ def test_a_series_that_the_pipeline_cannot_take_is_refused_in_words(
     assert derived_files(line) == []
 
 
+@on_sqlite
 def test_results_of_two_gateways_are_the_same_objects(start: Start, series: Series) -> None:
     paths = series(3)
     found = []

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from raw_store import encoded, store
 from small_series import instance_uids
-from stage_line import Line, Series, Start
+from stage_line import Line, Series, Start, on_sqlite
 
 from gateway.store import reports, tables
 
@@ -54,6 +54,7 @@ def assert_refused_and_kept(line: Line, status: int, words: str, sent: bytes) ->
     assert not files_below(line.spool.folder / "incoming")
 
 
+@on_sqlite
 def test_bytes_that_are_no_data_set_are_not_understood(line: Line) -> None:
     sent = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
     status, comment = store(line.scp.port, sent, "1.2.3.4")
@@ -62,6 +63,7 @@ def test_bytes_that_are_no_data_set_are_not_understood(line: Line) -> None:
     assert_refused_and_kept(line, 0xC000, "expected", sent)
 
 
+@on_sqlite
 def test_a_data_set_cut_off_on_the_way_is_not_understood(line: Line, series: Series) -> None:
     (path,) = series(1)
     sent = encoded(path)[:-1000]
@@ -69,6 +71,7 @@ def test_a_data_set_cut_off_on_the_way_is_not_understood(line: Line, series: Ser
     assert_refused_and_kept(line, 0xC000, "(7FE0,0010)", sent)
 
 
+@on_sqlite
 @pytest.mark.parametrize(
     ("keyword", "value", "words"),
     [
@@ -88,6 +91,7 @@ def test_a_data_set_that_contradicts_its_request_is_refused(
     assert_refused_and_kept(line, 0xA900, words, sent)
 
 
+@on_sqlite
 def test_a_request_for_a_path_instead_of_a_uid_writes_nothing_anywhere(
     line: Line, series: Series, tmp_path: Path
 ) -> None:
@@ -99,6 +103,7 @@ def test_a_request_for_a_path_instead_of_a_uid_writes_nothing_anywhere(
     assert [found for found in files_below(tmp_path) if found not in before and "athanor" not in found.name] == []
 
 
+@on_sqlite
 def test_the_reserve_of_the_disk_is_never_touched(start: Start, series: Series) -> None:
     line = start(reserve_bytes=1 << 60)
     (path,) = series(1)
@@ -182,6 +187,7 @@ def test_values_that_the_standard_forbids_and_devices_send_are_taken(
         assert detail["state"] == ("UNMATCHED" if keyword == "Modality" else "ROUTED"), (keyword, detail["reason"])
 
 
+@on_sqlite
 def test_what_is_stored_is_what_came(line: Line, series: Series) -> None:
     paths = series(2)
     assert line.send(paths).is_delivered

@@ -65,9 +65,15 @@ class Node:
         """Receive a series and close it; its id."""
         seed = next(self._seeds)
         paths = write_small_series(self.folder / f"series-{seed}", seed, slices, **attributes)  # type: ignore[arg-type]
-        sender = AssociationInfo(
-            f"{seed:036d}", "SCANNER", "ATHANOR", "127.0.0.1", 4000, "1.2.3", "", datetime.now(UTC)
-        )
+        return self._receive(paths, seed)
+
+    def late_instance(self) -> None:
+        """One more instance of the first series, after it was closed."""
+        self._receive(write_small_series(self.folder / "late", 1, 3)[2:], next(self._seeds))
+
+    def _receive(self, paths: list[Path], association: int) -> int:
+        opened = datetime.now(UTC)
+        sender = AssociationInfo(f"{association:036d}", "SCANNER", "ATHANOR", "127.0.0.1", 4000, "1.2.3", "", opened)
         stage = Receive(self.database, self._spool(), judge_after_s=0.0)
         stage.association_opened(sender)
         for number, path in enumerate(paths, 1):

@@ -1,0 +1,165 @@
+"""``athanor jobs``: what became of series and jobs, and how they are run and sent again."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from command_node import Node
+
+from gateway.domain.states import DeliveryState, JobState
+
+SERIES_KEYS = {
+    "id", "uid", "study_uid", "state", "revision", "instances", "modality", "series_number", "series_description",
+    "calling_ae_title", "last_received_at", "waiting_for", "evidence", "reason",
+}  # fmt: skip
+JOB_KEYS = {
+    "id", "series_id", "series_uid", "series_description", "revision", "rule", "rule_version", "pipeline_id",
+    "pipeline_version", "state", "superseded", "attempt", "max_attempts", "progress", "error", "created_at",
+    "started_at", "finished_at",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["ls", "series"])
+def test_nothing_yet_says_what_to_do(node: Node, command: str) -> None:
+    ran = node("jobs", command)
+    assert (ran.code, ran.err) == (0, "")
+    assert "athanor send PATH" in ran.out
+    assert node("jobs", command, "--json").json == []
+
+
+def test_lists_are_newest_first_and_say_why(node: Node) -> None:
+    for number in range(3):
+        node.receive(SeriesDescription=f"SERIES {number}")
+    rows = node("jobs", "series").out.splitlines()
+    assert [re.search(r"SERIES (\d)", row)[1] for row in rows[1:]] == ["2", "1", "0"]  # type: ignore[index]
+    assert all("the association was released" in row for row in rows[1:])
+    listed = node("jobs", "series", "--json", "--limit", 2).json
+    assert [row["series_description"] for row in listed] == ["SERIES 2", "SERIES 1"]
+    assert all(set(row) == SERIES_KEYS for row in listed)
+
+
+def test_lists_can_be_narrowed_to_a_state_in_any_case(node: Node) -> None:
+    node.receive(EchoTime=10.0)
+    node.receive()
+    node.route()
+    node.end_job(JobState.REFUSED, "spacing: found 9 mm")
+    assert [row["id"] for row in node("jobs", "series", "--state", "unmatched", "--json").json] == [1]
+    assert [row["id"] for row in node("jobs", "series", "--state", "ROUTED", "--json").json] == [2]
+    (job,) = node("jobs", "ls", "--state", "Refused", "--json").json
+    assert set(job) == JOB_KEYS
+    assert (job["series_id"], job["state"], job["error"]) == (2, "REFUSED", "spacing: found 9 mm")
+    assert node("jobs", "ls", "--state", "failed").out == "no job is FAILED\n"
+
+
+def test_one_series_is_shown_from_evidence_to_delivery(node: Node) -> None:
+    series_id = node.receive()
+    node.route()
+    job_id = node.finish_job()
+    node.end_delivery(DeliveryState.DELIVERED)
+    ran = node("jobs", "show", series_id)
+    assert ran.code == 0
+    for words in (
+        "series 1  MR 'T2 TSE SAG'  revision 1, 2 instances from SCANNER  ROUTED",
+        "closed: 2 instances in",
+        f"job {job_id[:8]} t2-to-stir by rule stir@1: SUCCEEDED at attempt 1 of 3",
+        "made series 401: 2 instances (sc-source-label-1.2.840.10008.1.2.1)",
+        "to pacs: DELIVERED, 2 of 2 accepted, attempt 1",
+    ):
+        assert words in ran.out
+    stages = [line.split()[4] for line in ran.out.splitlines() if line.startswith("20")]
+    assert stages == ["receive", "assemble", "route", "route", "process", "process", "deliver"]
+
+
+def test_one_series_as_json(node: Node) -> None:
+    node.receive()
+    node.route()
+    node.finish_job()
+    shown = node("jobs", "show", 1, "--json").json
+    assert SERIES_KEYS | {"jobs", "timeline", "selection", "address", "called_ae_title", "study_date"} <= set(shown)
+    assert "attributes" not in shown, "the header of an instance is the patient's"
+    (job,) = shown["jobs"]
+    assert {"id", "rule", "rule_version", "state", "error", "seconds", "deliveries", "derived"} <= set(job)
+    assert {"destination", "state", "accepted", "instances", "attempt", "error"} <= set(job["deliveries"][0])
+    assert set(job["derived"][0]) == {"profile", "series_instance_uid", "series_number", "instances", "size_bytes"}
+    assert {"at", "stage", "what", "job_id"} <= set(shown["timeline"][0])
+
+
+def test_a_series_without_a_job_shows_what_each_rule_missed(node: Node) -> None:
+    node.receive(EchoTime=10.0)
+    node.route()
+    ran = node("jobs", "show", 1)
+    assert "UNMATCHED" in ran.out
+    assert "  rule stir: EchoTime between 70 and 150, found 10\n" in ran.out
+
+
+def test_a_series_is_named_by_id_uid_or_job(node: Node) -> None:
+    series_id = node.receive()
+    node.route()
+    job_id = node.end_job(JobState.FAILED, "out of memory")
+    uid = node.detail(series_id)["uid"]
+    for name in (series_id, uid, job_id, job_id[:13]):
+        assert node("jobs", "show", name, "--json").json["uid"] == uid
+
+
+@pytest.mark.parametrize("command", ["show", "retry", "resend"])
+def test_a_series_that_is_not_known(node: Node, command: str) -> None:
+    ran = node("jobs", command, "nothing")
+    assert ran.code == 3
+    assert ran.out == ""
+    assert ran.err == "found no series or job 'nothing'; see `athanor jobs series`\n"
+
+
+@pytest.mark.parametrize("state", [JobState.FAILED, JobState.REFUSED, JobState.CANCELLED])
+def test_retry_queues_a_job_that_ended_without_a_result(node: Node, state: JobState) -> None:
+    series_id = node.receive()
+    node.route()
+    job_id = node.end_job(state, "for this test")
+    ran = node("jobs", "retry", series_id)
+    assert (ran.code, ran.out) == (0, f"queued again: {job_id[:8]}\n")
+    assert node.detail(series_id)["jobs"][0]["state"] == "QUEUED"
+    assert node.claim_job().job_id == job_id, "a worker hears of it"
+
+
+def test_retry_of_what_succeeded_is_refused(node: Node) -> None:
+    node.receive()
+    node.route()
+    node.finish_job()
+    ran = node("jobs", "retry", 1)
+    assert (ran.code, ran.out) == (1, "no job ended without a result\n")
+    assert node("jobs", "retry", 1, "--json").json == {"queued": []}
+
+
+def test_resend_queues_a_delivery_that_ended(node: Node) -> None:
+    node.receive()
+    node.route()
+    node.finish_job()
+    assert node("jobs", "resend", 1).code == 1, "it has not ended"
+    node.end_delivery(DeliveryState.FAILED, "refused")
+    ran = node("jobs", "resend", 1, "--json")
+    assert (ran.code, ran.json) == (0, {"destinations": ["pacs"]})
+    assert node.detail(1)["jobs"][0]["deliveries"][0]["state"] == "QUEUED"
+
+
+def test_resend_sends_what_was_accepted_only_when_asked(node: Node) -> None:
+    node.receive()
+    node.route()
+    node.finish_job()
+    node.end_delivery(DeliveryState.DELIVERED)
+    assert node("jobs", "resend", 1, "--destination", "elsewhere").code == 1
+    assert node("jobs", "resend", 1, "--destination", "pacs").out == "will be sent again to: pacs\n"
+    assert node.detail(1)["jobs"][0]["deliveries"][0]["accepted"] == 2
+    node.end_delivery(DeliveryState.DELIVERED)
+    assert node("jobs", "resend", 1, "--whole").code == 0
+    assert node.detail(1)["jobs"][0]["deliveries"][0]["accepted"] == 0
+
+
+def test_what_was_superseded_is_never_sent_again(node: Node) -> None:
+    node.receive()
+    node.route()
+    node.finish_job()
+    node.late_instance()
+    (job,) = node.detail(1)["jobs"]
+    assert (job["superseded"], job["deliveries"][0]["state"]) == (True, "CANCELLED")
+    assert node("jobs", "resend", 1).code == 1
+    assert node.detail(1)["jobs"][0]["deliveries"][0]["state"] == "CANCELLED"

@@ -1,0 +1,99 @@
+"""Settings that do not fit are refused by name, with what was found and what was expected."""
+
+from __future__ import annotations
+
+import pytest
+from settings_words_of import WriteSettings, refusal
+
+from gateway.dicom.provenance import require_sound
+from gateway.settings import read_settings
+
+PACS = '[destinations.pacs]\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[listener]\nportt = 104", "listener.portt: found an unknown key; expected port"),
+        ("[listener]\nxyz = 1", "listener.xyz: found an unknown key; expected one of address, port, max_associations"),
+        ("[listner]\nport = 104", "listner: found an unknown key; expected listener"),
+        (PACS + "prot = 105", "destinations.pacs.prot: found an unknown key; expected port"),
+        (PACS + '[destinations.pacs.tls]\nca = "a"\ncaa = "b"', "destinations.pacs.tls.caa: found an unknown key; exp"),
+        ('[listener]\nport = "high"', "listener.port: found 'high'; expected a valid integer"),
+        ("[listener]\nport = 70000", "listener.port: found 70000; expected less than or equal to 65535"),
+        ("[listener]\ndimse_timeout_s = 0", "listener.dimse_timeout_s: found 0; expected greater than 0"),
+        ("[listener]\nrequire_called_ae_title = 3", "listener.require_called_ae_title: found 3; expected a valid bool"),
+        ('[listener]\ncalling_ae_titles = "CT1"', "listener.calling_ae_titles: found 'CT1'; expected a valid tuple"),
+        (
+            "[listener]\ncalling_networks = ['10.0.0.0/33']",
+            "found '10.0.0.0/33'; expected a network such as",
+        ),
+        ('[node]\nae_title = ""', "node.ae_title: found ''; expected 1 to 16 printable ASCII characters"),
+        ('[node]\nae_title = "SEVENTEEN_LETTERS"', "node.ae_title: found 'SEVENTEEN_LETTERS'; expected 1 to 16"),
+        ("[node]\nae_title = 'BACK\\SLASH'", "characters without a backslash"),
+        ('[node]\nae_title = "MÜNCHEN"', "node.ae_title: found 'MÜNCHEN'; expected 1 to 16 printable ASCII"),
+        (
+            '[node]\nstation_name = "seventeen letters"',
+            "node.station_name: found 'seventeen letters'; expected at",
+        ),
+        ('[node]\ncontent_qualification = "CLINICAL"', "expected 'RESEARCH', 'PRODUCT' or 'SERVICE'"),
+        ('[process]\ndevice = "gpu"', "process.device: found 'gpu'; expected auto, cpu, cuda or cuda:N"),
+        ('log_format = "xml"', "log_format: found 'xml'; expected 'auto', 'json' or 'console'"),
+        ('[destinations.pacs]\nhost = "pacs"\nport = 104', "destinations.pacs.ae_title: found none; expected a value"),
+        (PACS.replace('"pacs"\n', '""\n'), "destinations.pacs.host: found ''; expected at least 1 character"),
+        (PACS + 'iod = "raw"', "destinations.pacs.iod: found 'raw'; expected 'secondary-capture' or 'source'"),
+        ("[listener", "is not TOML"),
+    ],
+)
+def test_refused_by_name(write: WriteSettings, text: str, words: str) -> None:
+    found = refusal(lambda: read_settings(write(text)))
+    assert words in found
+    assert "settings.toml" in found, "the file is named"
+
+
+def test_all_problems_are_told_at_once(write: WriteSettings) -> None:
+    found = refusal(lambda: read_settings(write("[listener]\nport = -1\nmax_associations = 0\n[spool]\nreserve = 1\n")))
+    assert [line.split(":")[0] for line in found.splitlines()[1:]] == [
+        "listener.port", "listener.max_associations", "spool.reserve",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ['["redis://:secret@b/0"]', "17"])
+def test_what_may_hold_a_password_is_not_repeated(write: WriteSettings, value: str) -> None:
+    found = refusal(lambda: read_settings(write(f"[broker]\nurl = {value}\n")))
+    assert "broker.url: expected a valid string" in found
+    assert "secret" not in found
+    assert "17" not in found
+
+
+def test_a_broker_of_another_kind(write: WriteSettings) -> None:
+    settings = read_settings(write('[broker]\nurl = "kafka://:secret@b/0"\n'))
+    found = refusal(lambda: settings.broker_url)
+    assert found.startswith("broker.url: found another beginning; expected one of redis://, rediss://")
+    assert "secret" not in found
+
+
+def test_a_file_that_is_no_text(write: WriteSettings) -> None:
+    file = write("")
+    file.write_bytes(b"\xff\xfe\x00")
+    assert "expected a TOML file in UTF-8" in refusal(lambda: read_settings(file))
+    assert "expected a TOML file in UTF-8" in refusal(lambda: read_settings(file.parent))
+
+
+def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATHANOR_LISTENER__CALLING_AE_TITLES", "CT1,MR1")
+    found = refusal(read_settings)
+    assert '"listener"' in found
+    assert 'written as JSON there: ["A", "B"]' in found
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[node]\nuid_root = "1.2.x"', "UID root: found '1.2.x'"),
+        (PACS + 'transfer_syntax = "1.2.3"', "destinations.pacs: "),
+    ],
+)
+def test_what_only_the_writer_of_derived_series_can_judge(write: WriteSettings, text: str, words: str) -> None:
+    settings = read_settings(write(text))
+    assert refusal(lambda: require_sound(settings)).startswith(words)
