@@ -40,7 +40,7 @@ class FaultPacs:
 
     def start(self) -> Self:
         """Listen."""
-        entity = AE("FAULT")
+        entity = AE("PACS")
         entity.network_timeout = 30
         for sop_class in (MRImageStorage, SecondaryCaptureImageStorage):
             entity.add_supported_context(sop_class, list(self.transfer_syntaxes))

@@ -43,10 +43,7 @@ def turnaround(
         with Progress(console=err, transient=True) as progress, SmallPacs(folder / "pacs") as pacs:
             bar = progress.add_task("starting the gateway", total=rounds + 1)
             destinations = {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}}
-            rules = Path("rules.toml")
-            with Sandbox(
-                folder / "gateway", {"destinations": destinations}, rules if rules.exists() else None
-            ) as sandbox:
+            with Sandbox(folder / "gateway", {"destinations": destinations}) as sandbox:
                 database = sandbox.database()
                 for number in range(rounds + 1):  # the first round is not counted
                     progress.update(bar, description=f"round {number}", completed=number)

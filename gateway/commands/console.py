@@ -22,6 +22,8 @@ from rich.console import Console
 from rich.text import Text
 
 if TYPE_CHECKING:  # loaded when a command asks for them: `athanor --help` needs none of it
+    from rich.progress import Progress, ProgressColumn
+
     from gateway.settings import Settings
     from gateway.store.database import Database
 
@@ -136,6 +138,13 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for line in lines:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         sys.stdout.write("  ".join(padded).rstrip() + "\n")
+
+
+def progress(*columns: ProgressColumn) -> Progress:
+    """A bar on standard error while something lasts; in a pipe nothing."""
+    from rich.progress import Progress
+
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
 
 
 def fail(message: str, code: int = FAILED) -> NoReturn:

@@ -22,21 +22,6 @@ from gateway.store.database import Database
 
 _WITHIN_S = 180.0
 _ENTRIES = {"scanner", "pacs", "rules.toml", "settings.toml", "gateway.log", "state", "side-by-side.png"}
-# a rule of its own: that of the folder we happen to stand in may mean other destinations
-_RULES = """\
-[[rules]]
-name = "t2-to-stir"
-description = "Sagittal T2W of the lumbar spine: add a synthetic STIR."
-pipeline = "t2-to-stir"
-destinations = ["pacs"]
-
-[rules.when]
-all = [
-    { attribute = "Modality", equals = "MR" },
-    { attribute = "EchoTime", between = [70, 150] },
-    { attribute = "SeriesDescription", contains = "sag" },
-]
-"""
 
 
 def demo(
@@ -52,10 +37,8 @@ def demo(
         step = progress.add_task("virtual patient", total=slices)
         sources = write_phantom(folder / "scanner", seed, slices=slices)
         progress.update(step, description="starting the gateway")
-        rules = folder / "rules.toml"
-        rules.write_text(_RULES, encoding="utf-8")
         pacs_settings = {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}}
-        with Sandbox(folder, {"destinations": pacs_settings}, rules) as sandbox:
+        with Sandbox(folder, {"destinations": pacs_settings}) as sandbox:
             progress.update(step, description=f"C-STORE to ATHANOR at port {sandbox.port}")
             sent = sandbox.send(sources, on_answer=lambda *_: progress.advance(step))
             answered_at = time.time()
@@ -90,7 +73,7 @@ def _empty(folder: Path) -> None:
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-    return Progress(*columns, TimeElapsedColumn(), console=err, transient=True)
+    return console.progress(*columns, TimeElapsedColumn())
 
 
 def _follow(progress: Progress, step: object, sandbox: Sandbox, database: Database, uid: str, pacs: SmallPacs) -> int:

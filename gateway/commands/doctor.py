@@ -7,7 +7,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import typer
@@ -33,6 +33,7 @@ from pipelines.catalog import Catalog
 from pipelines.errors import PipelineError
 
 _CLOCK_DRIFT_S = 2.0
+_ECHO_WITHIN_S = 5.0
 _TRANSFER_SYNTAXES = 13  # docs/conformance.md
 
 
@@ -91,7 +92,8 @@ def _port(settings: Settings) -> Finding:
 
 
 def _port_in_use(settings: Settings, place: str, error: OSError) -> Finding:
-    if echo(this_gateway(settings, settings.node.ae_title)).is_answered:
+    us = this_gateway(settings, settings.node.ae_title)
+    if echo(replace(us, connect_timeout_s=_ECHO_WITHIN_S, response_timeout_s=_ECHO_WITHIN_S)).is_answered:
         return Finding("port", True, f"{place}: our SCP answers C-ECHO")
     fix = "stop the program that holds it, or change listener.address and listener.port"
     return Finding("port", False, f"{place}: {error.strerror}", fix)
@@ -102,7 +104,7 @@ def _disk(settings: Settings) -> Finding:
     free = shutil.disk_usage(folder).free
     reserve = settings.spool.reserve_bytes
     found = f"{free / 1e9:.1f} GB free, reserve {reserve / 1e9:.1f} GB"
-    if not os.access(folder, os.W_OK):
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
         return Finding("disk", False, f"{folder} cannot be written", "give this user the folder of node.state_dir")
     return Finding("disk", free > reserve, found, "free some space or lower spool.reserve_bytes")
 
@@ -211,7 +213,8 @@ def _destinations(settings: Settings) -> Iterator[Finding]:
     if not settings.destinations:
         yield Finding("destination", False, "none", "add [destinations.NAME] to settings.toml")
     for name, destination in settings.destinations.items():
-        report = echo(address_of(destination, settings.deliver, settings.node.ae_title))
+        address = address_of(destination, settings.deliver, settings.node.ae_title)
+        report = echo(replace(address, response_timeout_s=_ECHO_WITHIN_S))
         yield Finding(
             "destination", report.is_answered, f"{name}: {report.explanation}",
             "check host, port, AE titles and certificates with the PACS administrator",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import Progress
 
 from gateway.commands import console
 from gateway.commands.console import CROSS, TICK, Json, err, say
@@ -55,7 +54,7 @@ def run(
     if not series:
         console.fail(f"found no DICOM file in {in_dir}; expected Part 10 files", console.NOT_FOUND)
     spec = catalog[pipeline]
-    with Progress(console=err, transient=True) as progress:
+    with console.progress() as progress:
         bar = progress.add_task(f"loading {spec.id}", total=None)
         loaded = _load(spec, settings)
         report = []

@@ -29,6 +29,21 @@ from gateway.store.database import Database
 _START_WITHIN_S = 120.0
 _STOP_WITHIN_S = 100.0
 _LOOK_EVERY_S = 0.05
+# a rule of its own: the rules.toml of the folder we happen to stand in may mean other destinations
+_RULES = """\
+[[rules]]
+name = "t2-to-stir"
+description = "Sagittal T2W of the lumbar spine: add a synthetic STIR."
+pipeline = "t2-to-stir"
+destinations = ["pacs"]
+
+[rules.when]
+all = [
+    { attribute = "Modality", equals = "MR" },
+    { attribute = "EchoTime", between = [70, 150] },
+    { attribute = "SeriesDescription", contains = "sag" },
+]
+"""
 
 
 def free_port() -> int:
@@ -108,8 +123,10 @@ class Sandbox:
             "listener": {"port": free_port()},
             "spool": {"reserve_bytes": 0},
         }
-        if rules:
-            values["rules"] = {"seed": str(rules.resolve())}
+        if rules is None:
+            rules = self.folder / "rules.toml"
+            rules.write_text(_RULES, encoding="utf-8")
+        values["rules"] = {"seed": str(rules.resolve())}
         for section, table in overrides.items():
             values[section] = {**values.get(section, {}), **table}
         self.settings_file.write_text(tomlkit.dumps(values))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import Progress
 
 from gateway.commands import console
 from gateway.commands.console import CROSS, TICK, Json, err, say
@@ -30,7 +29,7 @@ def send_folder(
     if not instances:
         console.fail(f"found no DICOM file in {path}; expected Part 10 files", console.NOT_FOUND)
     address = _address(console.settings(), to, calling)
-    with Progress(console=err, transient=True) as progress:
+    with console.progress() as progress:
         bar = progress.add_task(f"to {address.ae_title}", total=len(instances))
         report = send(address, instances, lambda *_: progress.advance(bar))
     refused = [outcome for outcome in report.outcomes if not outcome.is_delivered]

@@ -67,7 +67,7 @@ def rules(routes: dict[str, tuple[list[str], str]]) -> str:
 
 def destination(port: int, **values: Any) -> dict[str, Any]:
     """A destination on the loopback."""
-    return {"ae_title": "FAULT", "host": "127.0.0.1", "port": port, **values}
+    return {"ae_title": "PACS", "host": "127.0.0.1", "port": port, **values}
 
 
 @dataclass
@@ -103,6 +103,13 @@ class Node:
         self.gateway.wait_until_finished(self.database, uid, 60, revision=revision)
         return self.detail(uid)
 
+    def succeeded(self, uid: str, revision: int = 1) -> dict[str, Any]:
+        """The same, after a look that the latest job has a result."""
+        detail = self.finished(uid, revision)
+        assert detail["jobs"], detail["reason"]
+        assert detail["jobs"][-1]["state"] == "SUCCEEDED", detail["jobs"][-1]["error"]
+        return detail
+
     def job(self, uid: str) -> dict[str, Any]:
         """The latest job of a series, nothing before there is one."""
         jobs = self.detail(uid)["jobs"]
@@ -112,6 +119,14 @@ class Node:
         """The only delivery of the latest job of a series, nothing before there is one."""
         deliveries = self.job(uid)["deliveries"]
         return deliveries[0] if deliveries else {"state": "", "attempt": 0}
+
+    def states(self, uid: str) -> dict[str, str]:
+        """The states of the deliveries of the latest job of a series, by destination."""
+        return {row["destination"]: row["state"] for row in self.job(uid)["deliveries"]}
+
+    def errors(self, uid: str) -> dict[str, str]:
+        """What went wrong in the deliveries of the latest job of a series, by destination."""
+        return {row["destination"]: row["error"] for row in self.job(uid)["deliveries"] if row["error"]}
 
     def wait_for(self, what: str, condition: Callable[[], object], timeout_s: float = 30.0) -> None:
         """Wait until `condition()` holds; fail with `what`."""
@@ -152,10 +167,10 @@ class Node:
         """What ``athanor status --json`` says."""
         return dict(json.loads(self.run("status", "--json").stdout))
 
-    def pid(self, kind: str) -> int:
-        """The pid of the running process of a kind, by its heartbeat."""
+    def pid(self, name: str) -> int:
+        """The pid of a running process by (the start of) its name, such as ``process-0``."""
         with self.database.read() as connection:
-            (found,) = [beat for beat in heartbeats.all_of(connection) if beat.process.split("-")[0] == kind]
+            (found,) = [beat for beat in heartbeats.all_of(connection) if beat.process.startswith(name)]
         return int(found.detail["pid"])
 
     @contextmanager

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from behaviour import node, series
 from modality import MakeGateway, Orthanc, WritePhantom
 
 from gateway.commands.phantom import write_phantom
 from gateway.commands.sandbox import Sandbox, SmallPacs, free_port
 from gateway.store.database import Database
+
+__all__ = ["node", "series"]  # fixtures, too
 
 TO_PACS_AND_ORTHANC = """
 [[rules]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from athanor_command import athanor
 from small_series import AXIAL, instance_uids, series_uid, write_small_series
 
+import pipelines
 from gateway.dicom.secondary_capture import require_marks
 
 REPORT_KEYS = {"series", "refused", "folder", "instances", "seconds"}
@@ -137,10 +139,6 @@ def test_a_series_whose_pixels_are_cut_off_is_refused_and_the_next_one_made(run:
 def test_a_model_whose_manifest_or_weights_are_broken(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
-    import pipelines
-
     released = Path(pipelines.__file__).resolve().parents[1] / "weights" / "t2-to-stir"
     shutil.copytree(released, tmp_path / "models" / "t2-to-stir")
     monkeypatch.setenv("ATHANOR_WEIGHTS_DIR", str(tmp_path / "models"))
