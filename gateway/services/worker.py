@@ -41,13 +41,13 @@ def run(settings: Settings, queue: str, index: int = 0) -> None:
     database = Database(settings.database_url)
     spool = Spool(settings.spool_dir, owner)
     app = make_app(settings)
-    doorbell = Doorbell(app)
+    announce = _announcer(database, Doorbell(app))
     _take_back(database, owner)
     if queue == PROCESS_QUEUE:
-        device, detail = _add_process(app, settings, database, spool, doorbell, owner, index)
+        device, detail = _add_process(app, settings, database, spool, announce, owner, index)
         pool, threads = "solo", 1
     else:
-        _add_transfer(app, settings, database, spool, doorbell, owner)
+        _add_transfer(app, settings, database, spool, announce, owner)
         device, detail = "", {}
         pool, threads = "threads", settings.deliver.threads
     heart = heartbeats.Heart(database, owner, device=device, **detail)
@@ -71,8 +71,19 @@ def _take_back(database: Database, owner: str) -> None:
         log.warning("predecessor died", taken_back=left)
 
 
+def _announcer(database: Database, doorbell: Doorbell) -> Callable[[], None]:
+    """Announces what waits, one thread at a time: two at once would announce the same rows twice."""
+    relaying = threading.Lock()
+
+    def announce() -> None:
+        with relaying:
+            outbox.relay(database, doorbell.publish)
+
+    return announce
+
+
 def _add_transfer(
-    app: Celery, settings: Settings, database: Database, spool: Spool, doorbell: Doorbell, owner: str
+    app: Celery, settings: Settings, database: Database, spool: Spool, announce: Callable[[], None], owner: str
 ) -> None:
     route = Route(database, spool, own_identity(settings), settings.process.max_attempts)
 
@@ -90,8 +101,8 @@ def _add_transfer(
             owner,
         )
 
-    _task(app, outbox.ROUTE, run_route, database, doorbell)
-    _task(app, outbox.DELIVER, run_delivery, database, doorbell)
+    _task(app, outbox.ROUTE, run_route, announce)
+    _task(app, outbox.DELIVER, run_delivery, announce)
 
 
 def _add_process(
@@ -99,7 +110,7 @@ def _add_process(
     settings: Settings,
     database: Database,
     spool: Spool,
-    doorbell: Doorbell,
+    announce: Callable[[], None],
     owner: str,
     index: int,
 ) -> tuple[str, dict[str, Any]]:
@@ -109,18 +120,18 @@ def _add_process(
     models = Models(settings.process, index)
     models.warm(catalog)
     process = Process(database, spool, settings, catalog, models.load, owner)
-    _task(app, outbox.PROCESS, process, database, doorbell)
+    _task(app, outbox.PROCESS, process, announce)
     return models.device, {"models": models.loaded()}
 
 
-def _task(app: Celery, stage: str, work: Callable[[str], None], database: Database, doorbell: Doorbell) -> None:
+def _task(app: Celery, stage: str, work: Callable[[str], None], announce: Callable[[], None]) -> None:
     """Register `work` for a stage; what it committed to the outbox is announced right after."""
 
     @app.task(name=f"athanor.{stage}")  # type: ignore[untyped-decorator] # Celery publishes no types
     def run_stage(subject: str) -> None:
         try:
             work(subject)
-            outbox.relay(database, doorbell.publish)
+            announce()
         except Unavailable as error:
             # nothing is lost: the row waits in the outbox, or the lease ends and the clock takes it back
             log.warning("unavailable", stage=stage, reason=str(error))

@@ -14,6 +14,9 @@ from gateway.store import outbox, timeline
 from gateway.store.database import now
 from gateway.store.tables import delivery, delivery_instance, derived, job
 
+# a place that is given back is offered at once; this is for one that was lost with a dead sender
+_ASK_AGAIN_S = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class ToSend:
@@ -37,6 +40,7 @@ class Claim:
     job_id: str
     series_id: int
     destination: str
+    per_destination: int
     to_send: tuple[ToSend, ...]
     time_left_s: float  # until it is given up
 
@@ -78,7 +82,7 @@ def claim(connection: Connection, delivery_id: str, owner: str, lease_s: float, 
     ).all()
     series_id = connection.execute(sa.select(job.c.series_id).where(job.c.id == row.job_id)).scalar_one()
     return Claim(
-        delivery_id, row.attempt, lease_s, row.job_id, series_id, row.destination,
+        delivery_id, row.attempt, lease_s, row.job_id, series_id, row.destination, per_destination,
         tuple(
             ToSend(item.id, item.sop_instance_uid, item.sop_class_uid, item.transfer_syntax_uid, item.path, item.sha256)
             for item in to_send
@@ -88,15 +92,35 @@ def claim(connection: Connection, delivery_id: str, owner: str, lease_s: float, 
 
 
 def _leave(connection: Connection, delivery_id: str) -> None:
-    """Nothing was claimed: a delivery whose destination is busy is announced again soon, any other never."""
+    """Nothing was claimed: a delivery whose destination is busy waits for a free place, any other for nothing."""
     row = connection.execute(
-        sa.select(delivery.c.state, delivery.c.not_before).where(delivery.c.id == delivery_id)
+        sa.select(delivery.c.state, delivery.c.not_before, now().label("now")).where(delivery.c.id == delivery_id)
     ).one_or_none()
     if row is not None and row.state == DeliveryState.QUEUED:
-        due = connection.execute(sa.select(now())).scalar_one() + 1.0
-        outbox.add(connection, outbox.DELIVER, delivery_id, due_at=max(due, row.not_before))
+        due = row.not_before if row.not_before > row.now else row.now + _ASK_AGAIN_S
+        outbox.add(connection, outbox.DELIVER, delivery_id, due_at=due)
     else:
         outbox.claimed(connection, outbox.DELIVER, delivery_id)
+
+
+def _offer_place(connection: Connection, claimed: Claim) -> None:
+    """A place at the destination is free: announce those that have waited longest for one.
+
+    As many as there are places: when two deliveries end at once and offer to the same, no place stays empty.
+    """
+    waiting = connection.execute(
+        sa.select(delivery.c.id)
+        .where(
+            delivery.c.destination == claimed.destination,
+            delivery.c.state == DeliveryState.QUEUED,
+            delivery.c.not_before <= now(),
+            delivery.c.id != claimed.delivery_id,
+        )
+        .order_by(delivery.c.created_at)
+        .limit(claimed.per_destination)
+    ).scalars()
+    for delivery_id in waiting.all():
+        outbox.add(connection, outbox.DELIVER, delivery_id)
 
 
 def _mine(claimed: Claim) -> Any:
@@ -151,6 +175,7 @@ def end(
         return False
     if not ended:
         outbox.add(connection, outbox.DELIVER, claimed.delivery_id, due_at=row.not_before)
+    _offer_place(connection, claimed)
     timeline.record(
         connection, claimed.series_id, "deliver", state.lower() if ended else "will try again",
         job_id=claimed.job_id, destination=claimed.destination, attempt=claimed.attempt, reason=error,

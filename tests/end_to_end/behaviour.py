@@ -43,7 +43,7 @@ _ROUTES: dict[str, tuple[list[str], str]] = {
 
 QUICK: dict[str, Any] = {
     "assemble": {"quiet_s": 0.6, "quiet_full_s": 0.3, "fallback_s": 1.5},
-    "process": {"lease_s": 4.0},
+    "process": {"lease_s": 3.0},
     "deliver": {
         "first_retry_s": 0.2, "longest_retry_s": 1.0, "connect_timeout_s": 2.0, "response_timeout_s": 3.0,
     },
@@ -162,6 +162,10 @@ class Node:
             [sys.executable, "-m", "gateway", "--settings", str(self.gateway.settings_file), *arguments],
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
+
+    def log(self) -> str:
+        """What the processes of the gateway have logged."""
+        return self.gateway.log_file.read_text()
 
     def status(self) -> dict[str, Any]:
         """What ``athanor status --json`` says."""

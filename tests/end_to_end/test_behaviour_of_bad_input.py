@@ -19,30 +19,31 @@ def files_of(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(
-    ("changes", "cut", "status", "words"),
-    [
-        ({}, slice(50_000, None), 0xC000, "expected"),
-        ({}, slice(0, -1000), 0xC000, "(7FE0,0010)"),
-        ({"SOPInstanceUID": "1.2.3.99"}, slice(None), 0xA900, "found 1.2.3.99 in the data set"),
-        ({"SOPInstanceUID": "../../../../tmp/evil"}, slice(None), 0xA900, "characters that are no UID"),
-        ({"SeriesInstanceUID": "../../evil"}, slice(None), 0xA900, "SeriesInstanceUID: found 10 characters"),
-    ],
-    ids=["not DICOM", "cut off", "another instance", "a path for an instance", "a path for a series"],
-)
+# what the data set says instead, which part of its bytes is sent, the answer, words of the reason
+_REFUSED: list[tuple[dict[str, str], slice, int, str]] = [
+    ({}, slice(1001, None), 0xC000, "expected"),
+    ({}, slice(0, -1000), 0xC000, "(7FE0,0010)"),
+    ({"SOPInstanceUID": "1.2.3.99"}, slice(None), 0xA900, "found 1.2.3.99 in the data set"),
+    ({"SOPInstanceUID": "../../../../tmp/evil"}, slice(None), 0xA900, "characters that are no UID"),
+    ({"SeriesInstanceUID": "../../evil"}, slice(None), 0xA900, "SeriesInstanceUID: found 10 characters"),
+]
+
+
 def test_what_cannot_be_taken_is_refused_with_its_reason_and_kept_aside(
-    node: Node, series: WriteSeries, spool: Path, changes: dict[str, str], cut: slice, status: int, words: str
+    node: Node, series: WriteSeries, spool: Path
 ) -> None:
     (path,) = series(1)
-    sent = encoded(path, **changes)[cut]
     before = files_of(spool)
-    answer, comment = store(node.gateway.port, sent, *instance_uids([path]), "BROKEN")
-    assert (answer, bool(comment)) == (status, True)
-    row = node.status()["quarantine"][0]
-    assert (row["status"], row["calling_ae_title"]) == (status, "BROKEN")
-    assert words in row["reason"]
-    assert files_of(spool) - before == {spool / row["path"]}
-    assert (spool / row["path"]).read_bytes().endswith(sent)
+    every = [encoded(path, **changes)[part] for changes, part, _, _ in _REFUSED]
+    for sent, (_, _, status, _) in zip(every, _REFUSED, strict=True):
+        answer, comment = store(node.gateway.port, sent, *instance_uids([path]), "BROKEN")
+        assert (answer, bool(comment)) == (status, True)
+    rows = node.status()["quarantine"][: len(every)][::-1]
+    for row, sent, (_, _, status, words) in zip(rows, every, _REFUSED, strict=True):
+        assert (row["status"], row["calling_ae_title"]) == (status, "BROKEN")
+        assert words in row["reason"]
+        assert (spool / row["path"]).read_bytes().endswith(sent)
+    assert files_of(spool) - before == {spool / row["path"] for row in rows}
     assert node.detail(series_uid([path]))["state"] == ""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -22,24 +24,12 @@ def test_a_job_whose_worker_sleeps_past_its_lease_is_done_by_another_and_comes_b
 ) -> None:
     paths = series(24)
     uid = series_uid(paths)
-    sleeper = node.pid("process-0")
-    with node.worker("process", 1):
-        with stopped(node.pid("process-1")):
-            node.send(paths)
-            node.wait_for("the job runs", lambda: node.job(uid)["state"] == "RUNNING")
-            held = stopped(sleeper)
-            held.__enter__()
-        try:
-            node.succeeded(uid)
-        finally:
-            held.__exit__(None, None, None)
-        (job,) = node.finished(uid)["jobs"]
-        assert (job["state"], job["attempt"]) == ("SUCCEEDED", 2)
-        # the one that slept is awake: it says so, and takes the next series
-        after = series(3)
-        with stopped(node.pid("process-1")):
-            node.send(after)
-            node.succeeded(series_uid(after))
+    node.send(paths)
+    node.wait_for("the job runs", lambda: node.job(uid)["state"] == "RUNNING")
+    with stopped(node.pid("process-0")), node.worker("process", 1):
+        (job,) = node.succeeded(uid)["jobs"]
+        assert job["attempt"] == 2
+    node.wait_for("the worker that slept has noticed", lambda: "lease lost; nothing kept" in node.log())
     assert node.detail(uid)["jobs"] == [job]
     node.assert_came_back_once(paths)
     told = [(event.what, event.detail.get("worker", "").split("@")[0]) for event in node.timeline(uid)]
@@ -94,10 +84,11 @@ def test_two_gateways_on_two_databases_make_the_same_objects_of_a_series(
 
 def test_on_postgresql_two_transfer_workers_share_the_work(other_node: Node, series: WriteSeries) -> None:
     every = [series(3) for _ in range(4)]
-    with other_node.worker("transfer", 1) as second:
-        with stopped(other_node.pid("transfer-0")):
-            other_node.send(every[0])
-            other_node.succeeded(series_uid(every[0]))
+    first = other_node.pid("transfer-0")
+    with stopped(first), other_node.worker("transfer", 1) as second:
+        other_node.send(every[0])
+        other_node.succeeded(series_uid(every[0]))
+        os.kill(first, signal.SIGCONT)
         for paths in every[1:]:
             other_node.send(paths)
         for paths in every:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pydicom
 import sqlalchemy as sa
+from pydicom.datadict import dictionary_VR
+from pydicom.tag import Tag
 from raw_store import encoded, store
 from small_series import AXIAL, write_small_series
 
@@ -49,20 +51,22 @@ RULE = {
     "when": {"all": [{"attribute": "Modality", "equals": "MR"}, {"attribute": "RepetitionTime", "greater": 1}]},
 }
 # what software upstream mixes up: the patient where a number, a date or a UID belongs
-MIXED_UP = [
-    {"PatientBirthDate": "Zyxwvut"},
-    {"InstanceNumber": "PID-4711-SECRET"},
-    {"SeriesNumber": "ACC-0815-SECRET"},
-    {"ImagePositionPatient": ["Zyxwvut", "Zyxwvut", "Zyxwvut"]},
-    {"RepetitionTime": "PID-4711-SECRET"},
-    {"SOPInstanceUID": "PID-4711-SECRET"},
-    {"SOPClassUID": "ACC-0815-SECRET"},
-    {"SeriesInstanceUID": "Zyxwvut^Quentin"},
-    {"StudyInstanceUID": "PID-4711-SECRET"},
-    {"StudyDate": "Zyxwvut"},
-    {"PatientName": "Zyxwvut^Quentin" * 40},
-    {"NumberOfFrames": "PID-4711-SECRET"},
-]
+MIXED_UP = {
+    "PatientBirthDate": b"Zyxwvut ",
+    "InstanceNumber": b"PID-4711-SECRET ",
+    "SeriesNumber": b"ACC-0815-SECRET ",
+    "ImagePositionPatient": b"Zyxwvut\\Zyxwvut\\Quentin ",
+    "ImageOrientationPatient": b"PID-4711-SECRET ",
+    "RepetitionTime": b"PID-4711-SECRET ",
+    "SOPInstanceUID": b"PID-4711-SECRET\0",
+    "SOPClassUID": b"ACC-0815-SECRET\0",
+    "SeriesInstanceUID": b"Zyxwvut^Quentin\0",
+    "StudyInstanceUID": b"PID-4711-SECRET\0",
+    "StudyDate": b"Zyxwvut ",
+    "PatientName": b"Zyxwvut^Quentin " * 40,
+    "Rows": b"PID-4711-SECRET ",
+    "EchoTime": b"Zyxwvut^Quentin ",
+}
 
 
 def main(folder: Path) -> None:
@@ -77,8 +81,10 @@ def main(folder: Path) -> None:
     spool = Spool(settings.spool_dir, "scp")
     scp = StorageScp(ScpConfig(ae_title="ATHANOR", port=0), Receive(database, spool, judge_after_s=0.0))
     scp.start()
-    send_everything(folder, scp.port)
-    scp.stop(5.0)
+    try:
+        send_everything(folder, scp.port)
+    finally:
+        scp.stop(5.0)
     receiving = sa.select(sa.func.count()).select_from(tables.series).where(tables.series.c.state == "RECEIVING")
     until = time.monotonic() + 20
     while scalar(database, receiving):
@@ -92,24 +98,40 @@ def main(folder: Path) -> None:
     for subject in waiting(database, outbox.PROCESS):
         process(subject)
     fail_elsewhere()
-    print(scalar(database, sa.select(sa.func.group_concat(tables.study.c.patient_name))))
-    print(scalar(database, sa.select(sa.func.group_concat(tables.study.c.patient_id))))
+    for column in (tables.study.c.patient_name, tables.study.c.patient_id):
+        sys.stdout.write(f"{scalar(database, sa.select(sa.func.group_concat(column)))}\n")
 
 
 def send_everything(folder: Path, port: int) -> None:
     whole = write_small_series(folder / "sent" / "whole", 1, 3, direction=AXIAL, **PATIENT)
     address = DestinationAddress("ATHANOR", "127.0.0.1", port, "SCANNER")
     assert send(address, [OutgoingInstance.read(path) for path in whole], lambda *_: None).is_delivered
-    for number, changes in enumerate(MIXED_UP, 2):
+    for number, (keyword, value) in enumerate(MIXED_UP.items(), 2):
         (path,) = write_small_series(folder / "sent" / str(number), number, 1, **PATIENT)
         uid = str(pydicom.dcmread(path, stop_before_pixels=True).SOPInstanceUID)
-        store(port, encoded(path, **changes), uid)
+        store(port, with_raw_value(encoded(path), keyword, value), uid)
     (path,) = write_small_series(folder / "sent" / "cut", 90, 1, **PATIENT)
     store(port, encoded(path)[:-1000], "1.2.3")
     store(port, "".join(PATIENT.values()).encode(), "1.2.4")
     # the same instance with other bytes is kept beside the first
     uid = str(pydicom.dcmread(whole[0], stop_before_pixels=True).SOPInstanceUID)
     store(port, encoded(whole[0], ImageComments="Zyxwvut"), uid)
+
+
+def with_raw_value(data_set: bytes, keyword: str, value: bytes) -> bytes:
+    """The data set, in Explicit VR Little Endian, with these bytes as the value of one element."""
+    tag = Tag(keyword)
+    head = tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little") + dictionary_VR(tag).encode()
+    element = head + len(value).to_bytes(2, "little") + value
+    position = 0
+    while True:
+        found = Tag(*(int.from_bytes(data_set[position + at : position + at + 2], "little") for at in (0, 2)))
+        is_long = data_set[position + 4 : position + 6] in {b"OB", b"OW", b"SQ", b"UN", b"UT", b"UC", b"UR"}
+        begin = position + (12 if is_long else 8)
+        end = begin + int.from_bytes(data_set[begin - (4 if is_long else 2) : begin], "little")
+        if found >= tag:
+            return data_set[:position] + element + data_set[end if found == tag else position :]
+        position = end
 
 
 def refuse_to_load(_: object) -> object:

@@ -1,4 +1,4 @@
-"""The sweep: what a dead worker held goes back to the queue, what the broker lost is announced again."""
+"""What waits: announced again when a dead worker held it or the broker lost it, and in silence while it has no turn."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from fault_pacs import FaultPacs
 from stage_line import Line, MakePacs, Series, Start, destination
 
+from gateway.domain.states import DeliveryState
 from gateway.stages.deliver import deliver
 from gateway.stages.sweep import sweep
 from gateway.store import outbox, tables
-from gateway.store.deliveries import claim
+from gateway.store.deliveries import claim, end
 
 
 def nothing_waits(_: str) -> int:
@@ -97,3 +98,24 @@ def test_what_the_broker_lost_is_announced_again_and_what_waits_in_it_is_not(lin
     assert published(line) == [], "the message waits in the broker"
     sweep(line.database, nothing_waits)
     assert published(line) == first
+
+
+def test_a_backlog_waits_in_silence_and_each_free_place_is_offered_once(
+    start: Start, series: Series, make_pacs: MakePacs
+) -> None:
+    pacs = make_pacs()
+    line = start(pacs=destination(pacs.port))
+    waiting = [made(line, pacs, series) for _ in range(4)]
+    with line.database.write() as connection:
+        first = claim(connection, waiting[0], "transfer-0", 60.0, 1)
+        assert first is not None
+        assert [claim(connection, delivery_id, "transfer-0", 60.0, 1) for delivery_id in waiting[1:]] == [None] * 3
+    assert published(line) == [], "nobody is asked for what cannot begin"
+    with line.database.write() as connection:
+        assert end(connection, first, DeliveryState.DELIVERED)
+    assert published(line) == [(outbox.DELIVER, waiting[1])]
+    with line.database.write() as connection:
+        second = claim(connection, waiting[1], "transfer-0", 60.0, 1)
+        assert second is not None
+        assert end(connection, second, DeliveryState.QUEUED, error="refused", retry_in_s=60.0)
+    assert published(line) == [(outbox.DELIVER, waiting[2])], "what is tried later keeps no place"
