@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,3 +61,6 @@ def write_settings(folder: Path, rules: str = "", **sections: Mapping[str, Any])
     (folder / "settings.toml").write_text(tomlkit.dumps(values), encoding="utf-8")
     (folder / "rules.toml").write_text(rules, encoding="utf-8")
     return folder / "settings.toml"
+
+
+Athanor = Callable[..., Ran]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ def up() -> None:
     """
     from gateway.services.supervisor import Supervisor
 
-    with _process("supervisor") as settings:
+    with _process("supervisor") as settings, _alone(settings.run_dir):
         code = Supervisor(settings, settings_file(), stop_event()).run()
     raise typer.Exit(code)
 
@@ -83,6 +84,20 @@ def _process(name: str) -> Iterator[Settings]:
     except AthanorError as error:
         logs.get(name).critical("ended", reason=str(error))
         raise typer.Exit(console.USAGE if isinstance(error, ConfigurationError) else console.FAILED) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Raise ConfigurationError when another `up` runs in this folder: we would take its broker away."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (folder / "up.lock").open("w") as lock:  # the system unlocks it however the process ends
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigurationError(
+                f"node.state_dir: found another `athanor up` in {folder.parent}; expected none; stop it first"
+            ) from None
+        yield
 
 
 def settings_file() -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ _APART = frozenset({*JPEGTransferSyntaxes}) - {JPEGBaseline8Bit}
 # start of frame: all markers FFC0-FFCF but DHT, JPG and DAC (ISO 10918-1 B.1.1.3), and that of JPEG-LS (ISO 14495-1)
 _START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 _LONGEST_REASON = 200
+_QUOTED = re.compile(r"""(?<![A-Za-z])'[^']*'?|"[^"]*"?""")
 
 
 def require_grey(ds: Dataset) -> None:
@@ -87,7 +89,9 @@ def _decoders_words() -> Iterator[None]:
             warnings.simplefilter("ignore")  # paddings and unused bits that pydicom has dealt with
             yield
     except DAMAGED as error:
-        reason = " ".join(str(error).split())[:_LONGEST_REASON] or type(error).__name__
+        # a decoder may quote a value, and the value may be anything, a patient's name too
+        words = _QUOTED.sub("...", " ".join(str(error).split()))
+        reason = words[:_LONGEST_REASON] or type(error).__name__
         advice = "the instance is damaged or its encoding is unknown"
         raise UnsuitableSeries("undecodable", reason, "pixel data of its transfer syntax", advice) from error
 

@@ -52,6 +52,7 @@ def command(settings: Settings) -> list[str]:
         str(find_server()), "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700",
         "--dir", str(folder), "--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
         "--maxmemory-policy", "noeviction", "--loglevel", "warning", "--daemonize", "no",
+        "--logfile", str(folder / "broker.log"),
     ]  # fmt: skip
 
 

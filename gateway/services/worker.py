@@ -135,6 +135,8 @@ def _task(app: Celery, stage: str, work: Callable[[str], None], announce: Callab
         except Unavailable as error:
             # nothing is lost: the row waits in the outbox, or the lease ends and the clock takes it back
             log.warning("unavailable", stage=stage, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - Celery would log its words, which may quote the patient
+            log.error("stage failed", stage=stage, **logs.failure(error))
 
 
 def _when_ready(heart: heartbeats.Heart, owner: str, device: str) -> None:

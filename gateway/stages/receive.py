@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from pydicom.filereader import read_file_meta_info
@@ -34,6 +36,7 @@ CANNOT_UNDERSTAND = 0xC000
 
 # where the elements after the group length begin in a file that part10_prefix began
 _META_START = 128 + 4 + 12
+_FILES_AT_A_TIME = 500
 _CONFLICT = "SOP Instance UID is stored already with other bytes; the first is used, this one is kept beside it"
 
 log = logs.get("receive")
@@ -143,13 +146,9 @@ def adopt_orphans(database: Database, spool: Spool, *, judge_after_s: float) -> 
         intake.abort_open_associations(connection)
     callers: dict[str, Caller] = {}
     adopted = 0
-    for file in spool.received_files():
-        relative = str(file.relative_to(spool.folder))
-        with database.read() as connection:
-            if intake.is_known_path(connection, relative):
-                continue
+    for relative in _without_row(database, spool):
         try:
-            adopted += _adopt(database, file, relative, callers, judge_after_s)
+            adopted += _adopt(database, spool.path(relative), relative, callers, judge_after_s)
         except Unavailable:
             raise
         except OSError as error:  # of the disk, and perhaps gone at the next start
@@ -159,6 +158,15 @@ def adopt_orphans(database: Database, spool: Spool, *, judge_after_s: float) -> 
     if adopted:
         log.info("files adopted", files=adopted)
     return adopted
+
+
+def _without_row(database: Database, spool: Spool) -> Iterator[str]:
+    """The paths of received files that have no row; asked for many at a time, for a spool may hold millions."""
+    paths = (str(file.relative_to(spool.folder)) for file in spool.received_files())
+    while batch := list(islice(paths, _FILES_AT_A_TIME)):
+        with database.read() as connection:
+            known = intake.known_paths(connection, batch)
+        yield from (path for path in batch if path not in known)
 
 
 def _adopt(database: Database, file: Path, relative: str, callers: dict[str, Caller], judge_after_s: float) -> bool:

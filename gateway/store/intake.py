@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -105,11 +106,11 @@ def known_file(connection: Connection, sop_instance_uid: str) -> StoredFile | No
     return StoredFile(row.path, row.size_bytes, row.sha256) if row else None
 
 
-def is_known_path(connection: Connection, path: str) -> bool:
-    """Whether a received file of the spool has its row."""
-    return connection.execute(
-        sa.select(sa.or_(sa.exists().where(instance.c.path == path), sa.exists().where(quarantine.c.path == path)))
-    ).scalar_one()
+def known_paths(connection: Connection, paths: Sequence[str]) -> set[str]:
+    """Those of `paths`, files of the spool, that have their row."""
+    instances = sa.select(instance.c.path).where(instance.c.path.in_(paths))
+    quarantined = sa.select(quarantine.c.path).where(quarantine.c.path.in_(paths))
+    return set(connection.execute(instances.union(quarantined)).scalars())
 
 
 def record_instance(

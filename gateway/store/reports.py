@@ -99,8 +99,10 @@ def job_list(connection: Connection, limit: int, state: str | None = None) -> li
 
 def find_series(connection: Connection, text: str) -> int | None:
     """The id of the series that `text` names: a series id, a Series Instance UID, or (the start of) a job id."""
-    if text.isdigit():
-        return connection.execute(sa.select(series.c.id).where(series.c.id == int(text))).scalar_one_or_none()
+    if text.isdecimal():
+        known = connection.execute(sa.select(series.c.id).where(series.c.id == int(text))).scalar_one_or_none()
+        if known is not None:
+            return int(known)
     found = connection.execute(sa.select(series.c.id).where(series.c.uid == text)).scalar_one_or_none()
     if found is not None:
         return int(found)

@@ -106,7 +106,7 @@ def enable(connection: Connection, name: str, settings: Settings, *, enabled: bo
     if name not in {rule.name for rule in rules}:
         return False
     switched = [replace(rule, enabled=enabled) if rule.name == name else rule for rule in rules]
-    require_usable(switched, settings)
+    require_usable([rule for rule in switched if rule.name == name], settings)
     apply(connection, switched, author=author, reason="enabled" if enabled else "disabled")
     return True
 

@@ -33,10 +33,11 @@ def test_what_cannot_be_taken_is_refused_with_its_reason_and_kept_aside(
     node: Node, series: WriteSeries, spool: Path
 ) -> None:
     (path,) = series(1)
+    (uid,) = instance_uids([path])
     before = files_of(spool)
     every = [encoded(path, **changes)[part] for changes, part, _, _ in _REFUSED]
     for sent, (_, _, status, _) in zip(every, _REFUSED, strict=True):
-        answer, comment = store(node.gateway.port, sent, *instance_uids([path]), "BROKEN")
+        answer, comment = store(node.gateway.port, sent, uid, "BROKEN")
         assert (answer, bool(comment)) == (status, True)
     rows = node.status()["quarantine"][: len(every)][::-1]
     for row, sent, (_, _, status, words) in zip(rows, every, _REFUSED, strict=True):

@@ -48,6 +48,21 @@ def test_a_late_instance_while_the_job_waits_leaves_one_result(node: Node, serie
     node.assert_came_back_once(paths)
 
 
+def test_a_series_that_was_refused_for_a_missing_slice_is_done_when_the_slice_comes(
+    node: Node, series: WriteSeries
+) -> None:
+    paths = series(5)
+    uid = series_uid(paths)
+    node.send([*paths[:2], *paths[3:]])
+    (job,) = node.finished(uid)["jobs"]
+    assert job["state"] == "REFUSED"
+    assert job["error"].startswith("missing-slices: found a step of 8.80 mm; expected 4.40 mm")
+    node.send(paths[2:3])
+    refused, job = node.succeeded(uid, revision=2)["jobs"]
+    assert (refused["superseded"], job["superseded"]) == (True, False)
+    node.assert_came_back_once(paths)
+
+
 def test_two_senders_that_interleave_make_one_series_and_one_job(node: Node, series: WriteSeries) -> None:
     paths = series(6)
     others = series(4)
@@ -101,7 +116,6 @@ def _wider(index: int, ds: Dataset) -> None:
 def test_a_series_that_cannot_be_used_says_why(node: Node, series: WriteSeries) -> None:
     refused = {
         "plane: found axial; expected sagittal": series(direction=AXIAL),
-        "missing-slices: found a step of 8.80 mm; expected 4.40 mm": series(5, without=2),
         "mixed-spacing: found Pixel Spacing that differ by 0.3": series(edit=_wider),
         "undecodable: ": series(edit=_half),
         "te-ms: found 12; expected 70 to 150": series(EchoTime="12"),

@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from athanor_command import Ran, athanor, write_settings
+from athanor_command import Athanor, athanor, write_settings
 
 from gateway.commands.sandbox import SmallPacs
-
-Athanor = Callable[..., Ran]
 
 
 @pytest.fixture(autouse=True)

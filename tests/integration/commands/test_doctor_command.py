@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from athanor_command import Ran
-from conftest import Athanor
+from athanor_command import Athanor, Ran
 from test_send_command import at
 
 import pipelines

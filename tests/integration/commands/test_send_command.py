@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from athanor_command import athanor
-from conftest import Athanor
+from athanor_command import Athanor, athanor
 from fault_pacs import FaultPacs
 from small_series import instance_uids, write_small_series
 

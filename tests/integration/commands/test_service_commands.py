@@ -7,6 +7,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,23 @@ pipeline = "t2-to-stir"
 destinations = ["pacs"]
 when = { attribute = "Modality", equals = "MR" }
 """
+
+
+@contextmanager
+def started(settings: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """``athanor up``, from the moment when its broker listens."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gateway", "--settings", settings, "up"],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    until = time.monotonic() + 30
+    while not (settings.parent / "state" / "run" / "broker.sock").exists():
+        assert time.monotonic() < until, "the broker did not start"
+        time.sleep(0.02)
+    yield process
+    process.terminate()
+    process.wait(60)
 
 
 def run(settings: Path, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
@@ -69,6 +89,19 @@ def test_an_scp_whose_port_is_taken(tmp_path: Path) -> None:
     assert code == 2
     assert log[-1]["level"] == "critical"
     assert f"127.0.0.1 port {port}: Address already in use" in log[-1]["reason"]
+
+
+def test_a_second_gateway_in_the_same_folder_leaves_the_first_alone(tmp_path: Path) -> None:
+    settings = write_settings(tmp_path, RULES)
+    with started(settings) as first:
+        code, log = run(settings, "up")
+        assert code == 2
+        (line,) = log
+        assert line["reason"].startswith(
+            f"node.state_dir: found another `athanor up` in {tmp_path}/state; expected none"
+        )
+        assert first.poll() is None
+        assert (tmp_path / "state" / "run" / "broker.sock").exists()
 
 
 @pytest.mark.parametrize("command", [("up",), ("scp",), ("clock",), ("worker", "--queue", "process"), ("migrate",)])

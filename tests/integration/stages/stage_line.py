@@ -36,7 +36,8 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 # short, and still longer than the time between two instances
 POLICY = Policy(quiet_s=0.05, quiet_full_s=0.05, fallback_s=0.2)
 
-Load = Callable[[PipelineSpec], inference.Pipeline]
+Load = Callable[[PipelineSpec], Any]
+"""What gives the pipeline of a spec, or something that behaves as one."""
 
 
 @dataclass
