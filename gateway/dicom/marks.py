@@ -52,6 +52,7 @@ class Marks:
     marker       the word for it in Series Description, at most 16 characters
     modality     of the result
     value_range  what the result's voxels lie between, in the volume's unit
+    caution      a known weakness of the model that every reader has to know, "" for none
     """
 
     pipeline_id: str
@@ -62,11 +63,14 @@ class Marks:
     weights_sha256: str
     modality: str
     value_range: tuple[float, float]
+    caution: str = ""
 
     def __post_init__(self) -> None:
         _require_ascii(
             self, "pipeline_id", "pipeline_version", "method", "contrast", "marker", "weights_sha256", "modality"
         )
+        if self.caution:
+            _require_ascii(self, "caution")
         if not self.value_range[0] < self.value_range[1]:
             raise ConfigurationError(f"value_range: found {self.value_range}, expected the lower value first")
 
@@ -110,7 +114,7 @@ def mark(ds: Dataset, marks: Marks, qualification: str, *, secondary_capture: bo
     scheme.CodingSchemeUID = _CODING_SCHEME_UID
     scheme.CodingSchemeName = "Athanor codes"
     ds.CodingSchemeIdentificationSequence = [scheme]
-    ds.ImageComments = _IMAGE_COMMENTS
+    ds.ImageComments = f"{_IMAGE_COMMENTS} CAUTION: {marks.caution}" if marks.caution else _IMAGE_COMMENTS
 
 
 def synthesizing_equipment(ds: Dataset, marks: Marks, created: datetime) -> Dataset:
@@ -166,6 +170,6 @@ _OBLIGATORY: dict[str, Callable[[Dataset], bool]] = {
         ds, "ContributingEquipmentSequence", "PurposeOfReferenceCodeSequence", "DCM", SYNTHESIZING_EQUIPMENT
     ),
     "SeriesDescription": lambda ds: bool(ds.get("SeriesDescription")),
-    "ImageComments": lambda ds: ds.get("ImageComments") == _IMAGE_COMMENTS,
+    "ImageComments": lambda ds: str(ds.get("ImageComments", "")).startswith(_IMAGE_COMMENTS),
     "BurnedInAnnotation": lambda ds: ds.get("BurnedInAnnotation") in ("YES", "NO"),
 }

@@ -61,6 +61,7 @@ def marks_of(spec: PipelineSpec) -> Marks:
         weights_sha256=spec.generator.sha256,
         modality=spec.output.modality,
         value_range=spec.output.range,
+        caution=spec.caution,
     )
 
 
