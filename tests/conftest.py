@@ -6,7 +6,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,14 +17,8 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.engine import make_url
 
+from gateway.commands.sandbox import free_port
 from gateway.store.database import Database
-
-
-def free_port() -> int:
-    """A TCP port on the loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _postgresql_program(name: str) -> str:

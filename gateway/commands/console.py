@@ -169,3 +169,8 @@ def duration(seconds: float) -> str:
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(0.0, seconds):.0f} s"
+
+
+def files_below(path: Path) -> list[Path]:
+    """`path` itself when it is a file, else every file below it, in the order of their names."""
+    return [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())

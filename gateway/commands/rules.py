@@ -150,7 +150,7 @@ def _rules_in_force() -> list[Rule]:
 
 
 def _attributes(path: Path) -> Attributes:
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    files = console.files_below(path)
     for file in files:
         try:
             return read_attributes(file)

@@ -86,7 +86,7 @@ def _load(spec: PipelineSpec, settings: Settings) -> Pipeline:
 def _by_series(folder: Path) -> dict[str, list[Path]]:
     """The DICOM files of a folder by Series Instance UID; what is not DICOM is named and left out."""
     found: dict[str, list[Path]] = {}
-    for file in [folder] if folder.is_file() else sorted(file for file in folder.rglob("*") if file.is_file()):
+    for file in console.files_below(folder):
         try:
             uid = read_attributes(file).lookup("SeriesInstanceUID")
         except NotDicom:

@@ -109,7 +109,7 @@ def _address(settings: Settings, to: str, calling: str) -> DestinationAddress:
 
 
 def _instances(path: Path) -> Iterator[OutgoingInstance]:
-    for file in [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file()):
+    for file in console.files_below(path):
         try:
             yield OutgoingInstance.read(file)
         except NotDicom:

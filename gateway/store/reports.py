@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gateway.domain.states import DeliveryState, JobState, SeriesState
+from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SERIES_ENDED, DeliveryState, JobState
 from gateway.store.database import now
 from gateway.store.tables import (
     delivery,
@@ -162,26 +162,15 @@ def _derived(connection: Connection, job_id: str) -> list[Row]:
     return [dict(row._mapping) for row in rows]
 
 
-def derived_paths(connection: Connection, job_id: str, profile: str) -> list[str]:
-    """The files of one job's result in one profile, in the order of InstanceNumber."""
-    return list(
-        connection.execute(
-            sa.select(derived.c.path)
-            .where(derived.c.job_id == job_id, derived.c.profile == profile)
-            .order_by(derived.c.instance_number)
-        ).scalars()
-    )
-
-
 def is_finished(connection: Connection, series_id: int, revision: int = 1) -> bool:
     """Whether a series reached its visible end in `revision` or a later one: nothing of it is open."""
     row = connection.execute(sa.select(series.c.state, series.c.revision).where(series.c.id == series_id)).one()
-    if row.state in {SeriesState.RECEIVING, SeriesState.COMPLETE} or row.revision < revision:
+    if row.state not in SERIES_ENDED or row.revision < revision:
         return False
-    jobs_open = sa.exists().where(job.c.series_id == series_id, job.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
+    jobs_open = sa.exists().where(job.c.series_id == series_id, job.c.state.not_in(JOB_ENDED))
     deliveries_open = sa.exists().where(
         delivery.c.job_id == job.c.id,
         job.c.series_id == series_id,
-        delivery.c.state.in_([DeliveryState.QUEUED, DeliveryState.SENDING]),
+        delivery.c.state.not_in(DELIVERY_ENDED),
     )
     return not connection.execute(sa.select(sa.or_(jobs_open, deliveries_open))).scalar_one()

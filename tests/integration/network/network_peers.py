@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from pydicom.data import get_testdata_file
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 
+from gateway.commands.sandbox import free_port
 from gateway.network.dimse import Command, encode_command
 from gateway.network.negotiation import ProposedContext, request_pdu
 from gateway.network.receiver import AssociationEnd, AssociationInfo, StoreAnswer, StoreRequest
@@ -113,12 +114,6 @@ def program(*command: object) -> Iterator[subprocess.Popen[bytes]]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for_listener(port: int, seconds: float = 15.0) -> None:
