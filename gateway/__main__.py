@@ -23,9 +23,14 @@ COMMANDS = {
     "The gateway": {
         "up": ("service", "Run the whole gateway, until SIGTERM or Ctrl-C."),
         "status": ("status", "Is it well, and if not, what to do."),
+        "refusals": ("refusals", "Who was not let in, why, and what lets him in."),
         "doctor": ("doctor", "Check what it needs: ports, disk, database, weights, destinations ..."),
         "jobs": ("jobs", "What became of each series, and why; run again, send again."),
+        "retain": ("retain", "Delete what is old and every destination has, or say what that is."),
+        "backup": ("backup", "Save database, rules, settings and, if wanted, the spool, while everything runs."),
+        "restore": ("backup", "Begin again from what `backup` saved."),
         "rules": ("rules", "Which series go through which pipeline: list, test, apply."),
+        "token": ("token", "Let a sender in that stores over HTTP."),
     },
     "Without a gateway": {
         "demo": ("demo", "See it work: a T2W series goes in, a synthetic STIR series comes back."),
@@ -40,6 +45,7 @@ COMMANDS = {
         "scp": ("service", "Receive."),
         "clock": ("service", "Close series, announce work, take back what was lost."),
         "worker": ("service", "Run generators, or route and deliver."),
+        "web": ("service", "Take instances over HTTP (STOW-RS)."),
     },
 }
 

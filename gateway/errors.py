@@ -7,7 +7,7 @@
     │   ├── DataSetMismatch    the data set contradicts the request      -> status 0xA900
     │   ├── UnsuitableSeries   valid DICOM that a pipeline cannot take   -> the job ends REFUSED
     │   ├── Unmarked           a derived object that lacks a mark        -> it is never sent
-    │   └── network.upper_layer.AssociationLost   the peer broke the association, or the protocol
+    │   └── network.association_lost.AssociationLost   the peer broke the association, or the protocol
     ├── OutOfResources         disk reserve reached                      -> status 0xA700
     ├── DeliveryError          a destination did not take an instance
     │   └── network.requestor.StepFailed          at which step, and whether to try again

@@ -24,7 +24,7 @@ from gateway.errors import AthanorError
 # the words by which a patient attribute could enter as a key
 _PATIENT_KEYS = ("patient", "accession", "birth", "referring", "operator")
 # debug output of these libraries holds whole data sets
-_TALKATIVE = ("pynetdicom", "pydicom", "kombu", "amqp", "celery.bootsteps", "celery.worker.strategy")
+_TALKATIVE = ("pynetdicom", "pydicom", "httpx", "httpcore", "kombu", "amqp", "celery.bootsteps", "celery.worker.strategy")
 
 
 def _no_patient_attribute(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

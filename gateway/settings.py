@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tomllib
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -27,6 +30,9 @@ from gateway.settings_words import unknown_key, words_of
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 DEFAULT_FILE = Path("settings.toml")
+_THIS_MACHINE = ("127.0.0.0/8", "::1/128")
+_RESERVE_OF_DISK, _LARGEST_RESERVE_BYTES = 0.05, 5_000_000_000
+_SLOWEST_BYTES_PER_S = 16_384
 _BROKERS = ("redis://", "rediss://", "redis+socket://", "amqp://", "amqps://")
 
 
@@ -37,10 +43,26 @@ def _ae_title(text: str) -> str:
 
 
 def _network(text: str) -> str:
+    if text == "*":
+        return text
     try:
         return str(ip_network(text, strict=False))
     except ValueError:
-        raise ValueError(f"found {text!r}; expected a network such as 10.1.0.0/16") from None
+        raise ValueError(f"found {text!r}; expected an address, a network such as 10.1.0.0/16, or *") from None
+
+
+def _networks(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _with_this_machine(value: Any) -> Any:
+    return {"*": _THIS_MACHINE, **value} if isinstance(value, dict) else value
+
+
+def _uid(text: str) -> str:
+    if len(text) > 64 or not re.fullmatch(r"[0-9]+(\.[0-9]+)*", text, re.ASCII):
+        raise ValueError(f"found {text!r}; expected a UID: numbers between dots, at most 64 characters")
+    return text
 
 
 def _device(text: str) -> str:
@@ -59,10 +81,53 @@ def _identity(text: str) -> str:
     return plain
 
 
+def _token_digest(text: str) -> str:
+    if not re.fullmatch("sha256:[0-9a-f]{64}", text):
+        raise ValueError("found no digest; expected sha256: and 64 hexadecimal digits, as `athanor token NAME` prints")
+    return text
+
+
+def _stow_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ValueError("found another form; expected https://HOST[:PORT]/PATH without user, query and fragment")
+    return text.rstrip("/").removesuffix("/studies")
+
+
+def _syslog_url(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in {"udp", "tcp", "tls"} or not parts.hostname or not parts.port or parts.path):
+        raise ValueError("found another form; expected udp://HOST:PORT, tcp://HOST:PORT or tls://HOST:PORT")
+    return text
+
+
+def _quiet_hours(text: str) -> str:
+    begin, dash, end = text.partition("-")
+    of_the_clock = re.compile("([01][0-9]|2[0-3]):[0-5][0-9]")
+    if not (dash and of_the_clock.fullmatch(begin) and of_the_clock.fullmatch(end)) or begin == end:
+        raise ValueError(f"found {text!r}; expected two times of the day, such as 22:00-06:00")
+    return text
+
+
+def _zone_name(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (OSError, ValueError, KeyError):  # ZoneInfoNotFoundError is a KeyError
+        raise ValueError(f"found {text!r}; expected the name of a time zone, such as Europe/Berlin") from None
+    return text
+
+
 AETitle = Annotated[str, AfterValidator(_ae_title)]
+StowUrl = Annotated[str, AfterValidator(_stow_url)]
+QuietHours = Annotated[str, AfterValidator(_quiet_hours)]
+ZoneName = Annotated[str, AfterValidator(_zone_name)]
 Network = Annotated[str, AfterValidator(_network)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
+Uid = Annotated[str, AfterValidator(_uid)]
 Device = Annotated[str, AfterValidator(_device)]
+SyslogUrl = Annotated[str, AfterValidator(_syslog_url)]
 Identity = Annotated[str, AfterValidator(_identity)]
+TokenDigest = Annotated[str, AfterValidator(_token_digest)]
 # an empty text in the file means that there is none
 OptionalPath = Annotated[Path | None, BeforeValidator(lambda value: value or None)]
 
@@ -79,6 +144,11 @@ class Node(_Section):
 
     ae_title: AETitle = Field("ATHANOR", description="our AE title, called by modalities and calling to the PACS")
     state_dir: Path = Field(Path("var"), description="folder of the spool, the embedded database and the broker")
+    watchdog_s: float = Field(
+        60.0,
+        description="`athanor up` kills and restarts a process that gives no sign of life for so long, seconds",
+        ge=5,
+    )
     uid_root: str = Field(
         "", description="a UID root registered to your organisation; empty = UIDs under 2.25 (PS3.5 B.2)"
     )
@@ -125,6 +195,8 @@ class Listener(_Section):
     port: int = Field(11112, description="TCP port", ge=0, le=65535)
     max_associations: int = Field(64, description="associations at a time", ge=1)
     max_associations_per_address: int = Field(32, description="associations of one address", ge=1)
+    max_associations_per_peer: int = Field(32, description="associations of one calling AE title", ge=1)
+    max_waiting: int = Field(64, description="connections that have no association yet", ge=1)
     max_waiting_per_address: int = Field(
         16, description="connections of one address that have no association yet", ge=1
     )
@@ -133,17 +205,27 @@ class Listener(_Section):
     dimse_timeout_s: float = Field(
         30.0, description="seconds that one message may take before a minimum rate is asked of it", gt=0
     )
+    max_pdu_bytes: int = Field(131_072, description="longest PDU that peers are asked to send, bytes", ge=4096)
     max_instance_bytes: int = Field(1_073_741_824, description="largest data set accepted, bytes", gt=0)
-    require_called_ae_title: bool = Field(False, description="reject associations that call another AE title")
-    calling_ae_titles: tuple[AETitle, ...] = Field((), description="AE titles that may call; empty = any")
-    calling_networks: tuple[Network, ...] = Field((), description="networks (CIDR) that may call; empty = any")
+    max_header_bytes: int = Field(33_554_432, description="largest data set without its pixel data, bytes", gt=0)
+    max_header_elements: int = Field(1_000_000, description="most elements before the pixel data, in all items", gt=0)
+    max_sequence_depth: int = Field(64, description="deepest sequences within sequences", gt=0, le=200)
+    require_called_ae_title: bool = Field(True, description="reject associations that call another AE title")
+    private_sop_classes: tuple[Uid, ...] = Field((), description="SOP Classes to store besides those of images")
+    peers: Annotated[dict[AETitle, Networks], BeforeValidator(_with_this_machine)] = Field(
+        default={"*": _THIS_MACHINE},
+        description="who may call: calling AE title = address, network or list of them; * = any AE title or address; "
+        "without a line for * everybody on this machine",
+    )
     tls: ListenerTls | None = Field(None, description="a second listener, over TLS; none without this table")
 
 
 class Spool(_Section):
     """Where the bytes are."""
 
-    reserve_bytes: int = Field(2_000_000_000, description="free bytes under which C-STORE answers 0xA700", ge=0)
+    reserve_bytes: Annotated[int, Field(ge=0)] | Literal["auto"] = Field(
+        "auto", description="free bytes under which C-STORE answers 0xA700; auto = 5 % of the disk, at most 5 GB"
+    )
 
 
 class Assemble(_Section):
@@ -169,15 +251,27 @@ class Process(_Section):
 class Deliver(_Section):
     """The way back to the PACS."""
 
-    threads: int = Field(8, description="associations to destinations at a time", ge=1)
-    per_destination: int = Field(2, description="associations to one destination at a time", ge=1)
-    lease_s: float = Field(120.0, description="a delivery with no answer for this long is taken back", gt=0)
-    connect_timeout_s: float = Field(10.0, description="TCP connection", gt=0)
-    response_timeout_s: float = Field(60.0, description="one C-STORE response", gt=0)
-    first_retry_s: float = Field(5.0, description="wait before the second attempt", gt=0)
+    threads: int = Field(
+        0, description="threads of a transfer worker; 0 = one for each place at a destination, four for routing", ge=0
+    )
+    per_destination: int = Field(2, description="transfers to one destination at a time", ge=1)
+    lease_s: float = Field(120.0, description="a delivery that makes no progress for this long is taken back", gt=0)
+    connect_timeout_s: float = Field(10.0, description="name, connection and TLS handshake, seconds", gt=0)
+    response_timeout_s: float = Field(60.0, description="one answer, and one piece of what is sent, seconds", gt=0)
+    first_retry_s: float = Field(5.0, description="longest wait before the second attempt; at least half of it", gt=0)
     growth: float = Field(2.0, description="each wait is this many times the last", ge=1)
     longest_retry_s: float = Field(3600.0, description="no wait is longer", gt=0)
     give_up_s: float = Field(259_200.0, description="age at which a delivery ends FAILED (3 days)", gt=0)
+
+    @model_validator(mode="after")
+    def _lease_outlasts_silence(self) -> Self:
+        silence_s = self.connect_timeout_s + self.response_timeout_s
+        if self.lease_s < silence_s:
+            raise ValueError(
+                f"found lease_s {self.lease_s:g}; expected at least connect_timeout_s + response_timeout_s, "
+                f"{silence_s:g}: a slow destination would be sent the same instances twice at once"
+            )
+        return self
 
 
 class DestinationTls(_Section):
@@ -196,11 +290,28 @@ class DestinationTls(_Section):
 
 
 class Destination(_Section):
-    """A storage SCP that takes results, and how it wants them encoded."""
+    """A storage SCP, or with `stow_url` a STOW-RS origin server, that takes results, and how it wants them."""
 
-    ae_title: AETitle = Field(description="called AE title")
-    host: str = Field(description="host name or address", min_length=1)
-    port: int = Field(description="TCP port", ge=1, le=65535)
+    ae_title: AETitle = Field("", description="called AE title")
+    host: str = Field("", description="host name or address", min_length=1)
+    port: int = Field(0, description="TCP port", ge=1, le=65535)
+    stow_url: StowUrl | None = Field(
+        None, description="instead of the three: base URL of a STOW-RS server; /studies is added"
+    )
+    token_file: OptionalPath = Field(None, description="file that holds the bearer token for stow_url")
+    batch_bytes: int = Field(
+        50_000_000, description="most bytes in one STOW-RS request; one instance may have more", gt=0
+    )
+    concurrency: int | None = Field(None, description="transfers at a time; without it deliver.per_destination", ge=1)
+    bandwidth_bytes_per_s: int = Field(
+        0, description="most bytes a second from one transfer worker, 16384 or more; 0 = any", ge=0
+    )
+    quiet_hours: QuietHours | None = Field(
+        None, description="hours in which no transfer is begun, such as 07:30-18:00 or 22:00-06:00"
+    )
+    time_zone: ZoneName | None = Field(
+        None, description="zone of quiet_hours, such as Europe/Berlin; without it the machine's"
+    )
     iod: Literal["secondary-capture", "source"] = Field(
         "secondary-capture", description="SC Image, or the SOP class of the source marked DERIVED"
     )
@@ -210,7 +321,39 @@ class Destination(_Section):
     )
     modality: Literal["source", "OT"] = Field("source", description="value of Modality in results")
     label: bool = Field(True, description="burn SYNTHETIC into a corner")
+    commitment: bool = Field(
+        False, description="ask it to commit to storage; a delivery ends DELIVERED only when it has"
+    )
+    commitment_timeout_s: float = Field(
+        3600.0, description="without a report on the commitment for this long it is asked again", gt=0
+    )
     tls: DestinationTls | None = Field(None, description="how to reach it over TLS; none without this table")
+
+    @model_validator(mode="after")
+    def _is_not_too_slow(self) -> Self:
+        if 0 < self.bandwidth_bytes_per_s < _SLOWEST_BYTES_PER_S:
+            raise ValueError(
+                f"found bandwidth_bytes_per_s {self.bandwidth_bytes_per_s}; expected 0 or at least "
+                f"{_SLOWEST_BYTES_PER_S}: storage SCPs give up on slower senders"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        missing = [name for name in ("ae_title", "host", "port") if not getattr(self, name)]
+        if self.stow_url is None:
+            if missing:
+                raise ValueError(f"found no {', '.join(missing)}; expected ae_title, host and port, or stow_url")
+            if self.token_file is not None:
+                raise ValueError("found token_file without stow_url; expected it with stow_url only")
+            return self
+        if self.commitment:
+            raise ValueError("found commitment beside stow_url; expected it with ae_title, host and port only")
+        if len(missing) < 3:
+            raise ValueError("found ae_title, host or port beside stow_url; expected one of the two kinds")
+        if not self.stow_url.startswith("https:") and (self.tls is not None or self.token_file is not None):
+            raise ValueError("found http in stow_url with tls or token_file; expected https, or the token can be read")
+        return self
 
     @property
     def profile(self) -> str:
@@ -218,6 +361,29 @@ class Destination(_Section):
         iod = "sc" if self.iod == "secondary-capture" else "native"
         label = "label" if self.label else "plain"
         return f"{iod}-{self.modality.lower()}-{label}-{self.transfer_syntax}"
+
+
+class Peer(_Section):
+    """Where to reach an application entity that asks this node for storage commitment."""
+
+    ae_title: AETitle = Field(description="its AE title, calling and called")
+    host: str = Field(description="host name or address", min_length=1)
+    port: int = Field(description="TCP port", ge=1, le=65535)
+    tls: DestinationTls | None = Field(None, description="how to reach it over TLS; none without this table")
+
+
+class Retention(_Section):
+    """How long what is over is kept. Days; 0 = for ever."""
+
+    files_days: float = Field(
+        30.0, description="received and derived files, once every destination has what it is to get", ge=0
+    )
+    failed_days: float = Field(90.0, description="the same where a series, job or delivery FAILED", ge=0)
+    quarantine_days: float = Field(30.0, description="instances that were refused or kept beside", ge=0)
+    history_days: float = Field(
+        1825.0, description="what is known of a series after its files: timeline, jobs, UIDs of results", ge=0
+    )
+    log_days: float = Field(90.0, description="associations that carried nothing that is still here", ge=0)
 
 
 class Database(_Section):
@@ -237,6 +403,52 @@ class Broker(_Section):
     url_file: OptionalPath = Field(None, description="file that holds the URL, for a URL with a password")
 
 
+class Web(_Section):
+    """The web port: STOW-RS intake."""
+
+    enabled: bool = Field(False, description="run the web process")
+    address: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
+    port: int = Field(8080, description="TCP port", ge=0, le=65535)
+    certificate: OptionalPath = Field(None, description="PEM file: our certificate and its chain, for https")
+    key: OptionalPath = Field(None, description="PEM file: the private key, without passphrase")
+    max_connections: int = Field(64, description="connections at a time; more are answered 503", ge=1)
+    senders: dict[AETitle, TokenDigest] = Field(
+        default_factory=dict, description="who may store over HTTP: name = what `athanor token NAME` printed"
+    )
+
+    @model_validator(mode="after")
+    def _key_belongs_to_certificate(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("found one of certificate and key; expected both or neither")
+        return self
+
+
+class Metrics(_Section):
+    """Figures for Prometheus."""
+
+    address: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
+    port: int = Field(0, description="first TCP port; each process adds its own number; 0 = no metrics", ge=0, le=65000)
+
+
+class Audit(_Section):
+    """The audit trail (PS3.15 A.5)."""
+
+    file: OptionalPath = Field(None, description="file that messages are added to, an XML document a line")
+    syslog: SyslogUrl = Field("", description="udp://HOST:514, tcp://HOST:601 or tls://HOST:6514; empty = none")
+    ca: OptionalPath = Field(None, description="PEM file: who may sign the certificate of the syslog server")
+    certificate: OptionalPath = Field(None, description="PEM file: our certificate, for a server that asks for it")
+    key: OptionalPath = Field(None, description="PEM file: the private key, without passphrase")
+    patient: bool = Field(False, description="name the patient by Patient ID, as PS3.15 A.5.3 asks for")
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("found one of certificate and key; expected both or neither")
+        if self.syslog.startswith("tls:") and self.ca is None:
+            raise ValueError("found tls:// without ca; expected ca, since nobody else says who the server is")
+        return self
+
+
 class Rules(_Section):
     """Routing."""
 
@@ -254,12 +466,17 @@ class Settings(BaseSettings):
     assemble: Assemble = Assemble()
     process: Process = Process()
     deliver: Deliver = Deliver()
+    retention: Retention = Retention()
     database: Database = Database()
     broker: Broker = Broker()
+    web: Web = Web()
+    metrics: Metrics = Metrics()
+    audit: Audit = Audit()
     rules: Rules = Rules()
     weights_dir: OptionalPath = Field(None, description="folder of released models; empty = those that ship")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto = console on a terminal")
     destinations: dict[str, Destination] = Field(default_factory=dict, description="by the name that rules use")
+    peers: dict[str, Peer] = Field(default_factory=dict, description="who is told of storage commitment, by any name")
 
     @classmethod
     def settings_customise_sources(
@@ -278,6 +495,15 @@ class Settings(BaseSettings):
     def spool_dir(self) -> Path:
         """Folder of received and derived instances."""
         return self.node.state_dir / "spool"
+
+    @property
+    def reserve_bytes(self) -> int:
+        """Free bytes of the spool's disk that receiving leaves to what was accepted: its results and its rows."""
+        wanted = self.spool.reserve_bytes
+        if wanted != "auto":
+            return wanted
+        folder = next(place for place in (self.spool_dir, *self.spool_dir.parents) if place.exists())
+        return min(_LARGEST_RESERVE_BYTES, int(shutil.disk_usage(folder).total * _RESERVE_OF_DISK))
 
     @property
     def run_dir(self) -> Path:

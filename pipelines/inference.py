@@ -8,6 +8,7 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
+from pipelines.kinds.denoise import Denoise
 from pipelines.kinds.translate import Translate
 from pipelines.result import Check, Pipeline, Progress, Result
 from pipelines.spec import PipelineSpec
@@ -15,7 +16,9 @@ from pipelines.weights import load_generator
 
 __all__ = ["Check", "Pipeline", "Progress", "Result", "load"]
 
-_KINDS: Mapping[str, Callable[[PipelineSpec, nn.Module, str], Pipeline]] = MappingProxyType({"translate": Translate})
+_KINDS: Mapping[str, Callable[[PipelineSpec, nn.Module, str], Pipeline]] = MappingProxyType(
+    {"translate": Translate, "denoise": Denoise}
+)
 
 
 def load(spec: PipelineSpec, device: str = "cpu") -> Pipeline:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Protocol
 
 from pipelines.spec import PipelineSpec
@@ -42,3 +44,11 @@ class Pipeline(Protocol):
 
     def warm_up(self) -> float:
         """Run once on nothing, so that the first series does not pay for it; seconds taken."""
+
+
+@contextmanager
+def timed(seconds: dict[str, float], step: str) -> Iterator[None]:
+    """Adds to `seconds[step]` what the block takes."""
+    started = perf_counter()
+    yield
+    seconds[step] = seconds.get(step, 0.0) + perf_counter() - started

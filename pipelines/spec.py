@@ -6,7 +6,7 @@ manifest, where every key that is not marked optional is required and an unknown
     schema = 1
     id = "t2-to-stir"                    # also the folder's name
     version = "1.0.0"
-    kind = "translate"                   # pipelines/kinds/<kind>.py
+    kind = "translate"                   # pipelines/kinds/<kind>.py: translate or denoise
     title = "Sagittal T2W spine to STIR"
     summary = "One sentence for lists."
     method = "pix2pix conditional GAN"
@@ -50,7 +50,8 @@ manifest, where every key that is not marked optional is required and an unknown
     multiple = 64                        # slices are padded to multiples of this
 
     [intensity]
-    percentiles = [0.5, 99.5]            # of the series, taken to [-1, 1]
+    percentiles = [0.5, 99.5]            # of the series, taken to [-1, 1]; translate needs it
+    # hu = [-1024, 3071]                 # the same for every series; denoise needs it instead
 
     [output]
     contrast = "STIR"
@@ -97,7 +98,7 @@ __all__ = [
 
 MANIFEST = "manifest.toml"
 SCHEMA = 1
-KINDS = ("translate",)
+KINDS = {"translate": "percentiles", "denoise": "hu"}  # and the key of [intensity] that each needs
 UNITS = ("HU", "ms", "1")
 PLANES = ("sagittal", "coronal", "axial", "oblique")
 
@@ -121,9 +122,10 @@ class GeometrySpec:
 
 @dataclass(frozen=True, slots=True)
 class IntensitySpec:
-    """How grey values reach [-1, 1]; see `pipelines.intensity`."""
+    """What becomes -1 and 1: these percentiles of each series, or these two values; see `pipelines.intensity`."""
 
-    percentiles: tuple[float, float]
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    hu: tuple[float, float] = (-1024.0, 3071.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +200,7 @@ def read_manifest(folder: Path) -> PipelineSpec:
     spec = PipelineSpec(
         id=root.matching("id", _ID, "lower-case words joined by hyphens"),
         version=root.matching("version", _VERSION, "major.minor.patch"),
-        kind=root.choice("kind", KINDS),
+        kind=root.choice("kind", tuple(KINDS)),
         title=root.text("title"),
         summary=root.text("summary"),
         method=root.text("method"),
@@ -208,7 +210,7 @@ def read_manifest(folder: Path) -> PipelineSpec:
         enabled=root.flag("enabled"),
         inputs=tuple(_input(table) for table in root.tables("inputs")),
         geometry=_geometry(root.table("geometry")),
-        intensity=_intensity(root.table("intensity")),
+        intensity=_intensity(root.table("intensity"), KINDS[root.choice("kind", tuple(KINDS))]),
         output=_output(root.table("output")),
         generator=_generator(root.table("generator")),
         path=folder,
@@ -258,12 +260,12 @@ def _geometry(table: Table) -> GeometrySpec:
     return spec
 
 
-def _intensity(table: Table) -> IntensitySpec:
-    low, high = table.pair("percentiles")
-    if not 0.0 <= low < high <= 100.0:
-        table.refuse("percentiles", [low, high], "0 <= low < high <= 100")
+def _intensity(table: Table, key: str) -> IntensitySpec:
+    low, high = table.pair(key)
+    if low >= high or (key == "percentiles" and not (low >= 0.0 and high <= 100.0)):
+        table.refuse(key, [low, high], "0 <= low < high <= 100" if key == "percentiles" else "low < high")
     table.refuse_unknown()
-    return IntensitySpec((low, high))
+    return IntensitySpec(percentiles=(low, high)) if key == "percentiles" else IntensitySpec(hu=(low, high))
 
 
 def _output(table: Table) -> OutputSpec:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import signal
-import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,57 +11,20 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 import structlog
+from postgresql_server import PostgresqlServer
 from sqlalchemy.engine import make_url
 
-from gateway.commands.sandbox import free_port
 from gateway.store.database import Database
-
-
-def _postgresql_program(name: str) -> str:
-    for folder in sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True):
-        if (folder / name).exists():
-            return str(folder / name)
-    found = shutil.which(name)
-    assert found, f"{name}: not found; apt-get install postgresql"
-    return found
-
-
-def _as_postgres(command: list[str]) -> list[str]:
-    if os.geteuid() != 0:
-        return command
-    # PostgreSQL refuses to run as root
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """URL of a PostgreSQL server of this test run's own."""
-    # not below pytest's folder, which is closed to other users: the server is one, and would crash
-    folder = Path(tempfile.mkdtemp(prefix="athanor-postgresql-"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
-    data, port = folder / "data", free_port()
-    initdb = [_postgresql_program("initdb"), "-D", str(data), "-U", "athanor", "-A", "trust", "--no-sync", "-E", "UTF8"]
-    subprocess.run(_as_postgres(initdb), check=True, stdout=subprocess.DEVNULL, cwd=folder)
-    options = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(folder), "-F"]
-    server = subprocess.Popen(
-        _as_postgres([_postgresql_program("postgres"), *options]), stderr=subprocess.DEVNULL, cwd=folder
-    )
-    url = f"postgresql://athanor@127.0.0.1:{port}/postgres"
-    engine = sa.create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    until = time.monotonic() + 30
-    while True:
-        try:
-            engine.connect().close()
-            break
-        except sa.exc.OperationalError:
-            assert time.monotonic() < until, "PostgreSQL did not start"
-            time.sleep(0.05)
-    engine.dispose()
-    yield url
-    server.send_signal(signal.SIGINT)  # a fast shutdown: whoever is still connected is cut off
-    server.wait(30)
-    shutil.rmtree(folder)
+    server = PostgresqlServer()
+    server.start()
+    server.wait_until_ready()
+    yield server.url
+    server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -21,6 +21,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from gateway.domain.durations import duration
+
 if TYPE_CHECKING:  # loaded when a command asks for them: `athanor --help` needs none of it
     from rich.progress import Progress, ProgressColumn
 
@@ -74,6 +76,7 @@ def database() -> Iterator[Database]:
         fail(f"found no database in {place}; `athanor up` or `athanor migrate` makes it", NOT_FOUND)
     opened = Database(in_use.database_url)
     try:
+        opened.require_current()
         yield opened
     finally:
         opened.close()
@@ -161,14 +164,6 @@ def local_time(at: float | None) -> str:
 def age(at: float | None) -> str:
     """How long ago, for people; empty for None."""
     return "" if at is None else duration(time.time() - at)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that people would choose."""
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
 
 
 def files_below(path: Path) -> list[Path]:

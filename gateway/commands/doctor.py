@@ -16,10 +16,10 @@ from rich.text import Text
 from gateway.commands import console
 from gateway.commands.console import CROSS, TICK, Json, label, say
 from gateway.commands.send import this_gateway
-from gateway.commands.status import existing
 from gateway.errors import AthanorError
 from gateway.network.contexts import decodable_transfer_syntaxes
 from gateway.network.scu import echo
+from gateway.network.transfer import ask
 from gateway.network.tls import TlsFiles
 from gateway.services import broker
 from gateway.services.doorbell import Doorbell, make_app
@@ -28,6 +28,7 @@ from gateway.settings import Settings
 from gateway.stages.deliver import address_of
 from gateway.store import outbox, rulebook
 from gateway.store.database import Database
+from gateway.store.health import existing
 from gateway.store.rules_file import read_rules
 from pipelines.catalog import Catalog
 from pipelines.errors import PipelineError
@@ -102,7 +103,7 @@ def _port_in_use(settings: Settings, place: str, error: OSError) -> Finding:
 def _disk(settings: Settings) -> Finding:
     folder = existing(settings.node.state_dir)
     free = shutil.disk_usage(folder).free
-    reserve = settings.spool.reserve_bytes
+    reserve = settings.reserve_bytes
     found = f"{free / 1e9:.1f} GB free, reserve {reserve / 1e9:.1f} GB"
     if not (folder.is_dir() and os.access(folder, os.W_OK)):
         return Finding("disk", False, f"{folder} cannot be written", "give this user the folder of node.state_dir")
@@ -214,7 +215,7 @@ def _destinations(settings: Settings) -> Iterator[Finding]:
         yield Finding("destination", False, "none", "add [destinations.NAME] to settings.toml")
     for name, destination in settings.destinations.items():
         address = address_of(destination, settings.deliver, settings.node.ae_title)
-        report = echo(replace(address, response_timeout_s=_ECHO_WITHIN_S))
+        report = ask(replace(address, response_timeout_s=_ECHO_WITHIN_S))
         yield Finding(
             "destination", report.is_answered, f"{name}: {report.explanation}",
             "check host, port, AE titles and certificates with the PACS administrator",

@@ -18,7 +18,7 @@ import tomlkit
 
 from gateway.errors import ConfigurationError, Unavailable
 from gateway.network.part10 import part10_prefix
-from gateway.network.receiver import AssociationEnd, AssociationInfo, StoreAnswer, StoreRequest
+from gateway.network.receiver import AssociationEnd, AssociationInfo, Buffer, Incoming, StoreAnswer, StoreRequest
 from gateway.network.scp import ScpConfig, StorageScp
 from gateway.network.scu import DestinationAddress, OutgoingInstance, SendReport, send
 from gateway.services.notify import ReadyChannel
@@ -94,18 +94,42 @@ class SmallPacs:
     def association_ended(self, info: AssociationInfo, how: AssociationEnd) -> None:
         """Nothing to do."""
 
-    def store(self, request: StoreRequest) -> StoreAnswer:
+    def begin(self, request: StoreRequest) -> Incoming:
         """Keep one instance, named by its UID, which the SCP checked to be digits and dots."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.folder / f"{request.sop_instance_uid}.dcm"
         prefix = part10_prefix(
             request.sop_class_uid, request.sop_instance_uid, request.transfer_syntax_uid,
             request.association.calling_ae_title,
         )  # fmt: skip
-        file.write_bytes(prefix + request.encoded)
+        return _Kept(self, self.folder / f"{request.sop_instance_uid}.dcm", prefix)
+
+    def keep(self, file: Path, content: bytes) -> None:
+        """Keep a file and remember when."""
+        file.write_bytes(content)
         with self._lock:
             self.received.append((time.time(), file))
+
+
+class _Kept:
+    """An instance on its way into the small PACS."""
+
+    def __init__(self, pacs: SmallPacs, file: Path, prefix: bytes) -> None:
+        self._pacs = pacs
+        self._file = file
+        self._content = bytearray(prefix)
+
+    def write(self, *pieces: Buffer) -> None:
+        """Copied, for the piece is lent."""
+        for piece in pieces:
+            self._content += piece
+
+    def finish(self) -> StoreAnswer:
+        """Success, whatever it is."""
+        self._pacs.keep(self._file, bytes(self._content))
         return StoreAnswer(0x0000)
+
+    def discard(self) -> None:
+        """Nothing of it is kept."""
 
 
 class Sandbox:

@@ -11,7 +11,9 @@ import typer
 from gateway.commands import console
 from gateway.commands.console import CROSS, TICK, Json, err, say
 from gateway.errors import NotDicom
-from gateway.network.scu import DestinationAddress, OutgoingInstance, echo, send
+from gateway.network.destination import DestinationAddress
+from gateway.network.outgoing import OutgoingInstance
+from gateway.network.transfer import Address, ask, name_of, transfer
 from gateway.settings import Settings
 from gateway.stages.deliver import address_of
 
@@ -30,8 +32,8 @@ def send_folder(
         console.fail(f"found no DICOM file in {path}; expected Part 10 files", console.NOT_FOUND)
     address = _address(console.settings(), to, calling)
     with console.progress() as progress:
-        bar = progress.add_task(f"to {address.ae_title}", total=len(instances))
-        report = send(address, instances, lambda *_: progress.advance(bar))
+        bar = progress.add_task(f"to {name_of(address)}", total=len(instances))
+        report = transfer(address, instances, lambda *_: progress.advance(bar))
     refused = [outcome for outcome in report.outcomes if not outcome.is_delivered]
     if json:
         console.show_json(
@@ -48,7 +50,7 @@ def send_folder(
         )
     else:
         say(
-            f"{len(instances) - len(refused)} of {len(instances)} instances accepted by {address.ae_title} "
+            f"{len(instances) - len(refused)} of {len(instances)} instances accepted by {name_of(address)} "
             f"in {report.seconds:.2f} s",
             mark=CROSS if refused else TICK,
         )
@@ -65,13 +67,13 @@ def echo_destination(
     """C-ECHO a destination (by default this gateway) and say which step failed."""
     settings = console.settings()
     address = _address(settings, destination, settings.node.ae_title)
-    report = echo(address)
+    report = ask(address)
     steps = {str(step): round(value, 1) for step, value in report.milliseconds.items()}
     if json:
         console.show_json({"answered": report.is_answered, "explanation": report.explanation, "milliseconds": steps})
     else:
         say(
-            f"{address.ae_title} at {address.host}:{address.port}: {report.explanation}",
+            f"{name_of(address)}: {report.explanation}",
             mark=TICK if report.is_answered else CROSS,
         )
         say(", ".join(f"{step} {value} ms" for step, value in steps.items()), indent=2)
@@ -87,7 +89,7 @@ def this_gateway(settings: Settings, calling: str) -> DestinationAddress:
     return DestinationAddress(settings.node.ae_title, host, listener.port, calling)
 
 
-def _address(settings: Settings, to: str, calling: str) -> DestinationAddress:
+def _address(settings: Settings, to: str, calling: str) -> Address:
     """A destination by name, by HOST:PORT/AE_TITLE, or this gateway for an empty text."""
     if not to:
         return this_gateway(settings, calling)

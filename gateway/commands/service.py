@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gateway import logs
+from gateway import audit, killpoints, logs, metrics
 from gateway.commands import console
 from gateway.commands.console import chosen
 from gateway.errors import AthanorError, ConfigurationError
@@ -36,16 +36,21 @@ def scp() -> None:
     """Run the process that receives: the storage SCP."""
     from gateway.services import scp as service
 
-    with _process("scp") as settings:
+    with _service("scp") as settings:
         service.run(settings, stop_event())
 
 
-def clock() -> None:
-    """Run the process that closes complete series, announces work and takes back what was lost. One for a gateway."""
+def clock(
+    index: Annotated[int, typer.Option(help="number of this clock, where a host has several", min=0)] = 0,
+) -> None:
+    """Run the process that closes complete series, announces work, takes back what was lost and deletes what is over.
+
+    Of several, one leads and the others stand by.
+    """
     from gateway.services import clock as service
 
-    with _process("clock") as settings:
-        service.run(settings, stop_event())
+    with _service("clock") as settings:
+        service.run(settings, stop_event(), index)
 
 
 def worker(
@@ -57,8 +62,16 @@ def worker(
 
     if queue not in {PROCESS_QUEUE, TRANSFER_QUEUE}:
         console.fail(f"--queue: found {queue!r}; expected process or transfer", console.USAGE)
-    with _process(f"{queue}-{index}") as settings:
+    with _service(f"{queue}-{index}") as settings:
         service.run(settings, queue, index)
+
+
+def web() -> None:
+    """Run the web process: what is stored over HTTP (STOW-RS) is received as by C-STORE."""
+    from gateway.services import web as service
+
+    with _service("web") as settings:
+        service.run(settings, stop_event())
 
 
 def migrate() -> None:
@@ -80,10 +93,25 @@ def _process(name: str) -> Iterator[Settings]:
     settings = console.sound_settings()
     logs.set_up(settings.log_format, process=name)
     try:
+        killpoints.arm()
         yield settings
     except AthanorError as error:
         logs.get(name).critical("ended", reason=str(error))
         raise typer.Exit(console.USAGE if isinstance(error, ConfigurationError) else console.FAILED) from error
+
+
+@contextmanager
+def _service(name: str) -> Iterator[Settings]:
+    """What a process needs that works on the database: that it has the schema for which this program was written."""
+    from gateway.store.database import Database
+
+    with _process(name) as settings:
+        database = Database(settings.database_url)
+        database.require_current()
+        database.close()
+        metrics.serve(settings.metrics, name)
+        with audit.set_up(settings, name):
+            yield settings
 
 
 @contextmanager
@@ -110,5 +138,5 @@ def settings_file() -> Path | None:
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
-    for command in (up, scp, clock, worker, migrate):
+    for command in (up, scp, clock, worker, web, migrate):
         app.command()(command)

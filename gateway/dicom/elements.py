@@ -2,11 +2,14 @@
 
 Receiving needs some twenty values of each instance, thousands of times a minute, from bytes that a stranger
 sent. One flat loop steps from element to element with its own stack, so depth costs memory instead of Python
-frames and is bounded; values are sliced only where they were asked for.
+frames; values are sliced only where they were asked for. Depth, bytes and the number of elements have limits: whoever
+decodes the whole header later pays some hundred bytes of memory for an element of eight.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from mmap import mmap
 from struct import Struct
 from typing import NoReturn
 
@@ -14,11 +17,10 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 
 from gateway.errors import NotDicom
 
-_MAX_DEPTH = 64  # sequences within sequences; Structured Reports of the field stay below 20
 _UNDEFINED = 0xFFFFFFFF
 _PIXELS = 0x7FE00008  # Float, Double Float and Pixel Data follow; nothing after them is of interest here
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-_SHALLOW_BYTES = 16 * _MAX_DEPTH  # a level costs 16 bytes at least, so a shorter value cannot be too deep
+_BYTES_OF_A_LEVEL = 16  # at least: a sequence shorter than the deepest allowed one cannot be too deep
 
 # The VRs of PS3.5 table 7.1-2: their length has 16 bits. Every other VR has two reserved bytes and 32 bits.
 _SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
@@ -28,14 +30,52 @@ _length_16 = Struct("<H").unpack_from
 _length_32 = Struct("<I").unpack_from
 
 
-def find_elements(encoded: bytes, wanted: frozenset[int], *, implicit: bool) -> dict[int, bytes]:
+Encoded = bytes | mmap
+"""A data set in memory, or in a file that is mapped into it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderLimits:
+    """What a data set may have before its pixel data; a header beyond it is refused before anything is decoded."""
+
+    header_bytes: int = 32 * 1024 * 1024
+    elements: int = 1_000_000  # an enhanced MR of 10,000 frames has 700,000
+    depth: int = 64  # sequences within sequences; Structured Reports of the field stay below 20
+
+
+DEFAULT_LIMITS = HeaderLimits()
+
+
+class _Budget:
+    """How many elements may still come, and how deep."""
+
+    __slots__ = ("depth", "elements", "limits", "shallow_bytes")
+
+    def __init__(self, limits: HeaderLimits) -> None:
+        self.limits = limits
+        self.elements = limits.elements
+        self.depth = 2 * limits.depth  # a sequence and its item
+        self.shallow_bytes = _BYTES_OF_A_LEVEL * limits.depth
+
+
+def find_elements(
+    encoded: Encoded,
+    wanted: frozenset[int],
+    *,
+    implicit: bool,
+    start_at: int = 0,
+    limits: HeaderLimits = DEFAULT_LIMITS,
+) -> dict[int, bytes]:
     """The values of the `wanted` tags at the top level of a little endian data set, before its pixel data.
 
-    Raises NotDicom for bytes that are not a whole data set, for sequences nested deeper than 64 and for
-    elements of the command or file meta groups, which have no place in a data set (PS3.5 7.1).
+    The data set begins at the byte `start_at`.
+
+    Raises NotDicom for bytes that are not a whole data set, for a header over its limits and for elements of the
+    command or file meta groups, which have no place in a data set (PS3.5 7.1).
     """
     found: dict[int, bytes] = {}
-    position, end = 0, len(encoded)
+    budget = _Budget(limits)
+    position, end = start_at, len(encoded)
     while position < end:
         tag, vr, start, length = _element(encoded, position, implicit=implicit)
         if tag < 0x00080000:
@@ -47,13 +87,16 @@ def find_elements(encoded: bytes, wanted: frozenset[int], *, implicit: bool) -> 
             if length != _UNDEFINED and start + length > end:
                 _truncated(tag, start + length, end)
             break
-        position = _after(encoded, tag, vr, start, length, implicit=implicit)
+        budget.elements -= 1
+        position = _after(encoded, tag, vr, start, length, budget, implicit=implicit)
+        if position - start_at > limits.header_bytes or budget.elements < 0:
+            _too_large(limits)
         if tag in wanted:
             found[tag] = encoded[start:position]
     return found
 
 
-def _element(encoded: bytes, position: int, *, implicit: bool) -> tuple[int, bytes, int, int]:
+def _element(encoded: Encoded, position: int, *, implicit: bool) -> tuple[int, bytes, int, int]:
     """(tag, VR or b"" when implicit, where the value starts, its length) of the element at `position`."""
     if position + 8 > len(encoded):
         left = len(encoded) - position
@@ -75,21 +118,23 @@ def _element(encoded: bytes, position: int, *, implicit: bool) -> tuple[int, byt
     return tag, vr, position + 12, _length_32(encoded, position + 8)[0]
 
 
-def _after(encoded: bytes, tag: int, vr: bytes, start: int, length: int, *, implicit: bool) -> int:
+def _after(encoded: Encoded, tag: int, vr: bytes, start: int, length: int, budget: _Budget, *, implicit: bool) -> int:
     """Where the element ends whose value starts at `start`."""
     if length == _UNDEFINED:
         if vr in (b"", b"SQ", b"UN"):
-            return _after_sequence(encoded, tag, start, length, implicit=implicit or vr == b"UN")
+            return _after_sequence(encoded, tag, start, length, budget, implicit=implicit or vr == b"UN")
         return _after_fragments(encoded, tag, start)
     end = start + length
     if end > len(encoded):
         _truncated(tag, end, len(encoded))
-    if length > _SHALLOW_BYTES and _is_sequence(tag, vr):
-        return _after_sequence(encoded, tag, start, length, implicit=implicit)
+    if length and _is_sequence(tag, vr):
+        if length > budget.shallow_bytes:
+            return _after_sequence(encoded, tag, start, length, budget, implicit=implicit)
+        budget.elements -= length // _BYTES_OF_A_LEVEL  # not looked at: about as many as it can have
     return end
 
 
-def _after_sequence(encoded: bytes, tag: int, position: int, length: int, *, implicit: bool) -> int:
+def _after_sequence(encoded: Encoded, tag: int, position: int, length: int, budget: _Budget, *, implicit: bool) -> int:
     """Where the sequence ends; PS3.5 7.5.
 
     `open_ends` holds where each open sequence and item ends, -1 for "at its delimiter", and whether it is in
@@ -117,15 +162,18 @@ def _after_sequence(encoded: bytes, tag: int, position: int, length: int, *, imp
             position = _after_fragments(encoded, inner, start) if length == _UNDEFINED else start + length
             if position > (len(encoded) if end == -1 else end):
                 _malformed(tag, position)
-        if len(open_ends) > 2 * _MAX_DEPTH:
+        budget.elements -= 1
+        if budget.elements < 0:
+            _too_large(budget.limits)
+        if len(open_ends) > budget.depth:
             raise NotDicom(
-                f"element {_named(tag)}: found sequences nested deeper than {_MAX_DEPTH} levels; "
-                "no device makes such an image"
+                f"element {_named(tag)}: found sequences nested deeper than {budget.limits.depth} levels; "
+                "no device makes such an image; if one does, raise listener.max_sequence_depth"
             )
     return position
 
 
-def _after_fragments(encoded: bytes, tag: int, position: int) -> int:
+def _after_fragments(encoded: Encoded, tag: int, position: int) -> int:
     """Where an encapsulated value ends, such as the pixel data of an icon; PS3.5 A.4."""
     while True:
         inner, _, start, length = _element(encoded, position, implicit=True)
@@ -149,6 +197,13 @@ def _named(tag: int) -> str:
 def _truncated(tag: int, expected: int, found: int) -> NoReturn:
     raise NotDicom(
         f"element {_named(tag)}: found {found} bytes of data set, expected {expected} or more; it is cut off"
+    )
+
+
+def _too_large(limits: HeaderLimits) -> NoReturn:
+    raise NotDicom(
+        f"header: found more before the pixel data than {limits.header_bytes} bytes or {limits.elements} elements; "
+        "no device makes such an image; if one does, raise listener.max_header_bytes or listener.max_header_elements"
     )
 
 

@@ -24,7 +24,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-from gateway.dicom.elements import find_elements
+from gateway.dicom.elements import DEFAULT_LIMITS, Encoded, HeaderLimits, find_elements
 from gateway.domain.uids import is_valid_uid
 from gateway.errors import ConfigurationError, DataSetMismatch, NotDicom
 
@@ -94,17 +94,24 @@ class InstanceHeader:
 
 
 def read_instance_header(
-    encoded: bytes, transfer_syntax_uid: str, *, sop_class_uid: str, sop_instance_uid: str
+    encoded: Encoded,
+    transfer_syntax_uid: str,
+    *,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    start_at: int = 0,
+    limits: HeaderLimits = DEFAULT_LIMITS,
 ) -> InstanceHeader:
-    """The header of the data set `encoded`, as a C-STORE request for the two UIDs carried it.
+    """The header of the data set `encoded` from `start_at` on, as a C-STORE request for the two UIDs carried it.
 
     Values that the standard makes optional may be missing or unreadable and are then empty.
-    Raises NotDicom for bytes that are no data set, DataSetMismatch for UIDs that are missing, malformed or
-    not the ones of the request (PS3.4 B.2.3, status 0xA900).
+    Raises NotDicom for bytes that are no data set or a header over `limits`, DataSetMismatch for UIDs that are
+    missing, malformed or not the ones of the request (PS3.4 B.2.3, status 0xA900).
     """
     if refused := _REFUSED_SYNTAXES.get(transfer_syntax_uid):
         raise NotDicom(f"transfer syntax: found {refused}; expected another, propose Explicit VR Little Endian")
-    values = _Values(find_elements(encoded, _WANTED, implicit=transfer_syntax_uid == ImplicitVRLittleEndian))
+    implicit = transfer_syntax_uid == ImplicitVRLittleEndian
+    values = _Values(find_elements(encoded, _WANTED, implicit=implicit, start_at=start_at, limits=limits))
     position = values.numbers("ImagePositionPatient", 3)
     orientation = values.numbers("ImageOrientationPatient", 6)
     return InstanceHeader(
@@ -146,12 +153,12 @@ class _Values:
         self._encodings = _encodings(found.get(_TAGS["SpecificCharacterSet"], b""))
 
     def text(self, keyword: str) -> str:
-        value = self._found.get(_TAGS[keyword], b"")
+        value = self._found.get(_TAGS[keyword], b"")[:_LARGEST_VALUE_BYTES]
         if b"\x1b" in value:
             text = charset.decode_bytes(value, self._encodings, _DELIMITERS)
         else:
             text = value.decode(self._encodings[0], errors="replace")
-        return text.strip(" \0")
+        return text.replace("\0", "").strip()  # no text has NUL inside, and a database may not take it
 
     def uid(self, keyword: str, *, expected: str | None = None) -> str:
         text = self._found.get(_TAGS[keyword], b"").decode("ascii", errors="replace").strip(" \0")

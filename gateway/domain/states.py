@@ -38,9 +38,18 @@ class DeliveryState(StrEnum):
 
     QUEUED = "QUEUED"  # also between two attempts, until `not_before`
     SENDING = "SENDING"
-    DELIVERED = "DELIVERED"  # every instance has its Success
+    COMMITTING = "COMMITTING"  # every instance has its Success, the destination was asked whether it keeps them
+    DELIVERED = "DELIVERED"  # every instance has its Success, and is committed where that is asked for
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+
+
+class CommitmentState(StrEnum):
+    """Where a peer's request that we commit to instances stands. Only PENDING moves, until the same request returns."""
+
+    PENDING = "PENDING"  # it will be reported on
+    REPORTED = "REPORTED"  # the peer took the report
+    FAILED = "FAILED"  # the peer could not be told
 
 
 SERIES_MOVES: Mapping[SeriesState, frozenset[SeriesState]] = {
@@ -55,10 +64,11 @@ SERIES_MOVES: Mapping[SeriesState, frozenset[SeriesState]] = {
         }
     ),
     # a late instance raises the revision and reopens the series
-    SeriesState.ROUTED: frozenset({SeriesState.RECEIVING}),
-    SeriesState.UNMATCHED: frozenset({SeriesState.RECEIVING}),
+    # and an administrator may send it to the rules of now
+    SeriesState.ROUTED: frozenset({SeriesState.RECEIVING, SeriesState.COMPLETE}),
+    SeriesState.UNMATCHED: frozenset({SeriesState.RECEIVING, SeriesState.COMPLETE}),
     SeriesState.BLOCKED: frozenset({SeriesState.RECEIVING}),
-    SeriesState.FAILED: frozenset({SeriesState.RECEIVING}),
+    SeriesState.FAILED: frozenset({SeriesState.RECEIVING, SeriesState.COMPLETE}),
 }
 
 JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
@@ -73,7 +83,7 @@ JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
             JobState.SUPERSEDED,
         }
     ),
-    JobState.SUCCEEDED: frozenset(),
+    JobState.SUCCEEDED: frozenset({JobState.QUEUED}),  # its files are lost, and no destination has any of them
     JobState.REFUSED: frozenset({JobState.QUEUED}),  # an administrator may ask for another run
     JobState.FAILED: frozenset({JobState.QUEUED}),
     JobState.CANCELLED: frozenset({JobState.QUEUED}),
@@ -83,6 +93,15 @@ JOB_MOVES: Mapping[JobState, frozenset[JobState]] = {
 DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.QUEUED: frozenset({DeliveryState.SENDING, DeliveryState.CANCELLED, DeliveryState.FAILED}),
     DeliveryState.SENDING: frozenset(
+        {
+            DeliveryState.COMMITTING,
+            DeliveryState.DELIVERED,
+            DeliveryState.QUEUED,
+            DeliveryState.FAILED,
+            DeliveryState.CANCELLED,
+        }
+    ),
+    DeliveryState.COMMITTING: frozenset(
         {DeliveryState.DELIVERED, DeliveryState.QUEUED, DeliveryState.FAILED, DeliveryState.CANCELLED}
     ),
     DeliveryState.DELIVERED: frozenset({DeliveryState.QUEUED}),  # resend: the same bytes, the same UIDs

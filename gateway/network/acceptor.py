@@ -6,20 +6,28 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pynetdicom.presentation import PresentationContext
+
 from gateway import logs
-from gateway.network.contexts import VERIFICATION, supported_contexts
+from gateway.domain.refusal import Reason, Refusal
+from gateway.network.commitment import information_limits
+from gateway.network.commitment_in import SILENCE_S, AssociationCommitments, Commitments
+from gateway.network.contexts import STORAGE_COMMITMENT, VERIFICATION
 from gateway.network.dimse import (
     Command,
     CommandField,
-    Message,
+    MessageHead,
     MessageLimits,
     command_pdus,
+    data_set_pdus,
     is_plain_uid,
-    read_message,
+    read_command,
+    read_data_set,
+    read_rest,
     require_known_context,
 )
 from gateway.network.guard import Admission, Guard
@@ -30,20 +38,21 @@ from gateway.network.negotiation import (
     accept_request,
     read_request,
 )
-from gateway.network.receiver import AssociationEnd, AssociationInfo, Receiver, StoreAnswer, StoreRequest
+from gateway.network.receiver import AssociationEnd, AssociationInfo, Receiver, StoreRequest
+from gateway.network.socket_input import Buffers
 from gateway.network.statuses import (
     APPLICATION_CONTEXT_NOT_SUPPORTED,
+    CALLED_AE_TITLE_NOT_RECOGNISED,
     CALLING_AE_TITLE_NOT_RECOGNISED,
     CANNOT_UNDERSTAND,
     HANDLER_FAILED,
     INVALID_SOP_INSTANCE,
+    LOCAL_LIMIT_EXCEEDED,
     PROTOCOL_VERSION_NOT_SUPPORTED,
     SOP_CLASS_NOT_SUPPORTED,
     SUCCESS,
     TEMPORARY_CONGESTION,
     UNRECOGNISED_OPERATION,
-    Rejection,
-    describe_rejection,
 )
 from gateway.network.tls import PeerCertificate, describe_failure
 from gateway.network.upper_layer import (
@@ -52,9 +61,11 @@ from gateway.network.upper_layer import (
     AssociationLost,
     PduType,
     ProtocolViolation,
+    TooLarge,
     TooSlow,
     TransportLost,
     UpperLayer,
+    piece_bytes,
     reject_pdu,
 )
 
@@ -63,6 +74,8 @@ log = logs.get("scp")
 _MAX_REQUEST_BYTES = 128 * 1024
 _MAX_COMMENT_CHARACTERS = 64
 _LINGER_S = 1.0
+_NO_STORAGE = frozenset({VERIFICATION, STORAGE_COMMITMENT})
+_COMMITMENT_REQUESTS = frozenset({CommandField.N_ACTION_RQ, CommandField.N_EVENT_REPORT_RQ})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +87,22 @@ class AcceptorTerms:
     request_s: float
     answer_s: float
     messages: MessageLimits
+    buffers: Buffers
+    contexts: Sequence[PresentationContext]
     tls: ssl.SSLContext | None
+    refused: Callable[[Refusal], None]
+    commitments: Commitments | None
+
+
+_REJECTIONS = {
+    Reason.CALLING_AE_TITLE: CALLING_AE_TITLE_NOT_RECOGNISED,
+    Reason.CERTIFICATE: CALLING_AE_TITLE_NOT_RECOGNISED,
+    Reason.CALLED_AE_TITLE: CALLED_AE_TITLE_NOT_RECOGNISED,
+    Reason.TOO_MANY_ASSOCIATIONS: LOCAL_LIMIT_EXCEEDED,
+    Reason.NOT_READY: TEMPORARY_CONGESTION,
+    Reason.PROTOCOL_VERSION: PROTOCOL_VERSION_NOT_SUPPORTED,
+    Reason.APPLICATION_CONTEXT: APPLICATION_CONTEXT_NOT_SUPPORTED,
+}
 
 
 class AcceptedAssociation:
@@ -99,6 +127,7 @@ class AcceptedAssociation:
         self._info: AssociationInfo | None = None
         self._contexts: Mapping[int, AgreedContext] = {}
         self._peer_max_pdu_bytes = 0
+        self._commitments: AssociationCommitments | None = None
 
     def dismiss(self) -> None:
         """Close the transport; the thread that waits for it ends."""
@@ -147,7 +176,7 @@ class AcceptedAssociation:
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if self._terms.tls is not None:
             self._shake_hands(self._terms.tls)
-        self._upper_layer = UpperLayer(self._sock, self._terms.max_pdu_bytes)
+        self._upper_layer = UpperLayer(self._sock, self._terms.max_pdu_bytes, self._terms.buffers)
 
     def _shake_hands(self, tls: ssl.SSLContext) -> None:
         """Begin TLS; raises TransportLost or TooSlow, and then the peer has been told."""
@@ -173,27 +202,29 @@ class AcceptedAssociation:
             raise ProtocolViolation(f"{kind.name} before an association", AbortReason.UNEXPECTED_PDU)
         request = read_request(pdu)
         self._peer_max_pdu_bytes = request.max_pdu_bytes
-        rejection = self._admit(request)
-        if rejection is None:
-            answer, self._contexts = accept_request(request, supported_contexts(), self._terms.max_pdu_bytes)
-            rejection = self._announce(request)
-        if rejection is not None:
-            log.warning("association rejected", address=self.address, reason=describe_rejection(*rejection))
-            upper_layer.send(reject_pdu(rejection), self._answer_deadline())
+        reason = self._objection(request)
+        if reason is None:
+            answer, self._contexts = accept_request(request, self._terms.contexts, self._terms.max_pdu_bytes)
+            reason = self._announce(request)
+        if reason is not None:
+            self._refused(reason, request.calling_ae_title, request.called_ae_title)
+            log.warning("association rejected", address=self.address, reason=reason.value)
+            upper_layer.send(reject_pdu(_REJECTIONS[reason]), self._answer_deadline())
             upper_layer.linger(time.monotonic() + _LINGER_S)
             return False
         upper_layer.send(answer, self._answer_deadline())
         return True
 
-    def _admit(self, request: AssociationRequest) -> Rejection | None:
+    def _objection(self, request: AssociationRequest) -> Reason | None:
+        """Why there is no association for this request; None when it has its place now."""
         if not request.speaks_version_1:
-            return PROTOCOL_VERSION_NOT_SUPPORTED
+            return Reason.PROTOCOL_VERSION
         if request.application_context_name != APPLICATION_CONTEXT_NAME:
-            return APPLICATION_CONTEXT_NOT_SUPPORTED
+            return Reason.APPLICATION_CONTEXT
         admission = self._terms.admission
-        wrong_title = admission.check_titles(request.calling_ae_title, request.called_ae_title)
-        if wrong_title is not None:
-            return wrong_title
+        objection = admission.objection(self.address, request.calling_ae_title, request.called_ae_title)
+        if objection is not None:
+            return objection
         certificate = PeerCertificate.shown_on(self._sock)
         if not admission.owns_title(request.calling_ae_title, certificate):
             log.warning(
@@ -203,10 +234,11 @@ class AcceptedAssociation:
                 found=str(certificate or "none"),
                 expected=admission.certificates[request.calling_ae_title],
             )
-            return CALLING_AE_TITLE_NOT_RECOGNISED
-        return self._guard.associate(self)
+            return Reason.CERTIFICATE
+        has_place = self._guard.associate(self, request.calling_ae_title)
+        return None if has_place else Reason.TOO_MANY_ASSOCIATIONS
 
-    def _announce(self, request: AssociationRequest) -> Rejection | None:
+    def _announce(self, request: AssociationRequest) -> Reason | None:
         info = AssociationInfo(
             id=self.id,
             calling_ae_title=request.calling_ae_title,
@@ -221,36 +253,60 @@ class AcceptedAssociation:
             self._receiver.association_opened(info)
         except Exception as error:  # noqa: BLE001 - a receiver that is not ready must not end the listener
             log.error("receiver refused the association", **logs.failure(error))
-            return TEMPORARY_CONGESTION
+            return Reason.NOT_READY
         self._info = info
+        if self._terms.commitments is not None:
+            self._commitments = AssociationCommitments(self._terms.commitments, info, self._send_message)
         return None
 
     def _answer_messages(self) -> None:
         """Answer one message after the other until the peer asks to release the association."""
         upper_layer = self._wire
-        while (message := read_message(upper_layer, self._terms.messages)) is not None:
-            require_known_context(message, self._contexts)
-            answer = self._answer(message)
+        while (head := self._next_command()) is not None:
+            require_known_context(head, self._contexts)
+            answer = self._answer(head)
             if answer is not None:
-                pdus = command_pdus(message.context_id, answer, self._peer_max_pdu_bytes)
+                pdus = command_pdus(head.context_id, answer, self._peer_max_pdu_bytes)
                 upper_layer.send(pdus, self._answer_deadline())
 
-    def _answer(self, message: Message) -> Command | None:
-        """The response to one request; None to C-CANCEL, which has none. Raises ProtocolViolation."""
-        command = message.command
+    def _next_command(self) -> MessageHead | None:
+        """The next command; a peer that is silent meanwhile is told what it waits to hear. Raises AssociationLost."""
+        while self._commitments is not None and self._commitments.wants_to_report:
+            try:
+                self._wire.await_data(time.monotonic() + SILENCE_S)
+                break
+            except TooSlow:
+                self._commitments.report()
+        return read_command(self._wire, self._terms.messages)
+
+    def _send_message(self, context: AgreedContext, command: Command, data_set: bytes) -> None:
+        step = piece_bytes(self._peer_max_pdu_bytes)
+        pieces = (data_set[start : start + step] for start in range(0, len(data_set), step))
+        pdus = command_pdus(context.context_id, command, self._peer_max_pdu_bytes)
+        self._wire.send(pdus + b"".join(data_set_pdus(context.context_id, pieces)), self._answer_deadline())
+
+    def _answer(self, head: MessageHead) -> Command | None:
+        """The response to one request; None to C-CANCEL and to a response. Raises AssociationLost."""
+        command = head.command
         if command.command_field & CommandField.RESPONSE:
+            if self._commitments is not None and self._commitments.is_answer(command):
+                return None
             raise ProtocolViolation("a response to a request that was never made")
         if command.command_field == CommandField.C_CANCEL_RQ:
             return None
         if command.message_id is None:
             raise ProtocolViolation("a request without Message ID")
         comment = ""
-        if command.command_field == CommandField.C_ECHO_RQ:
-            status = SUCCESS
-        elif command.command_field == CommandField.C_STORE_RQ:
-            status, comment = self._store(message, self._contexts[message.context_id])
+        context = self._contexts[head.context_id]
+        if context.sop_class_uid == STORAGE_COMMITMENT and command.command_field in _COMMITMENT_REQUESTS:
+            assert self._commitments is not None, "the context would not have been accepted"
+            message = read_rest(self._wire, head, information_limits(self._terms.messages))
+            return self._commitments.answer(command, message.data_set, context)
+        if command.command_field == CommandField.C_STORE_RQ:
+            status, comment = self._store(head, context)
         else:
-            status = UNRECOGNISED_OPERATION
+            read_rest(self._wire, head, self._terms.messages)
+            status = SUCCESS if command.command_field == CommandField.C_ECHO_RQ else UNRECOGNISED_OPERATION
         return Command(
             command_field=command.command_field | CommandField.RESPONSE,
             message_id_being_responded_to=command.message_id,
@@ -260,35 +316,63 @@ class AcceptedAssociation:
             error_comment=comment[:_MAX_COMMENT_CHARACTERS] or None,
         )
 
-    def _store(self, message: Message, context: AgreedContext) -> tuple[int, str]:
-        """Status and comment for a C-STORE request (PS3.4 B.2.3)."""
-        command = message.command
-        if command.affected_sop_class_uid != context.sop_class_uid or context.sop_class_uid == VERIFICATION:
-            return SOP_CLASS_NOT_SUPPORTED, "not the SOP Class of the presentation context"
+    def _store(self, head: MessageHead, context: AgreedContext) -> tuple[int, str]:
+        """Status and comment for a C-STORE request (PS3.4 B.2.3), whose data set goes to the receiver as it comes."""
+        command = head.command
         sop_instance_uid = command.affected_sop_instance_uid
-        if sop_instance_uid is None or not is_plain_uid(sop_instance_uid):
-            return INVALID_SOP_INSTANCE, "Affected SOP Instance UID is not a UID"
-        if not message.data_set or self._info is None:
-            return CANNOT_UNDERSTAND, "no data set"
-        request = StoreRequest(
-            association=self._info,
-            message_id=command.message_id or 0,
-            sop_class_uid=context.sop_class_uid,
-            sop_instance_uid=sop_instance_uid,
-            transfer_syntax_uid=context.transfer_syntax_uid,
-            encoded=message.data_set,
-            move_originator_ae_title=command.move_originator_ae_title,
-            move_originator_message_id=command.move_originator_message_id,
-        )
+        if command.affected_sop_class_uid != context.sop_class_uid or context.sop_class_uid in _NO_STORAGE:
+            objection = SOP_CLASS_NOT_SUPPORTED, "not the SOP Class of the presentation context"
+        elif sop_instance_uid is None or not is_plain_uid(sop_instance_uid):
+            objection = INVALID_SOP_INSTANCE, "Affected SOP Instance UID is not a UID"
+        elif not command.has_data_set or self._info is None:
+            objection = CANNOT_UNDERSTAND, "no data set"
+        else:
+            return self._stream(
+                head,
+                StoreRequest(
+                    association=self._info,
+                    message_id=command.message_id or 0,
+                    sop_class_uid=context.sop_class_uid,
+                    sop_instance_uid=sop_instance_uid,
+                    transfer_syntax_uid=context.transfer_syntax_uid,
+                    move_originator_ae_title=command.move_originator_ae_title,
+                    move_originator_message_id=command.move_originator_message_id,
+                ),
+            )
+        self._skip_data_set(head)
+        return objection
+
+    def _stream(self, head: MessageHead, request: StoreRequest) -> tuple[int, str]:
+        """Hand the data set to the receiver; whatever that makes of it, the association goes on."""
+        data_set = read_data_set(self._wire, head, self._terms.messages)
+        incoming = None
         try:
-            answer: StoreAnswer = self._receiver.store(request)
+            incoming = self._receiver.begin(request)
+            for pieces in data_set:
+                incoming.write(*pieces)
+            answer = incoming.finish()
+        except AssociationLost:
+            if incoming is not None:
+                incoming.discard()
+            raise
         except Exception as error:  # noqa: BLE001 - one object that fails must not end the association
             log.error("storing failed", **logs.failure(error))
+            if incoming is not None:
+                incoming.discard()
+            for _ in data_set:
+                pass
             return HANDLER_FAILED, "internal error, see the log of the receiver"
         return answer.status, answer.error_comment
 
+    def _skip_data_set(self, head: MessageHead) -> None:
+        if head.command.has_data_set:
+            for _ in read_data_set(self._wire, head, self._terms.messages):
+                pass
+
     def _tell_and_log(self, lost: AssociationLost) -> None:
         if self._info is None:
+            if (reason := self._reason_of(lost)) is not None:
+                self._refused(reason)
             log.info("no association", address=self.address, reason=str(lost))
         else:
             log.warning("association aborted", address=self.address, reason=str(lost))
@@ -298,11 +382,29 @@ class AcceptedAssociation:
         self._wire.abort(None if self._info is None else lost.abort)
         self._wire.linger(time.monotonic() + _LINGER_S)
 
+    def _reason_of(self, lost: AssociationLost) -> Reason | None:
+        """What kept this connection from becoming an association; None when the peer left by itself."""
+        if isinstance(lost, TooSlow):
+            return Reason.TOO_SLOW
+        if isinstance(lost, ProtocolViolation | TooLarge):
+            return Reason.NO_REQUEST
+        return Reason.TLS if self._upper_layer is None else None
+
+    def _refused(self, reason: Reason, calling_ae_title: str = "", called_ae_title: str = "") -> None:
+        self._terms.refused(Refusal(self.address, calling_ae_title, called_ae_title, reason))
+
     def _close(self, how: AssociationEnd) -> None:
-        self._guard.leave(self)
         self._sock.close()
+        try:
+            self._tell_receiver(how)
+        finally:
+            self._guard.leave(self)
+
+    def _tell_receiver(self, how: AssociationEnd) -> None:
         if self._info is None:
             return
+        if self._commitments is not None:
+            self._commitments.end()
         try:
             self._receiver.association_ended(self._info, how)
         except Exception as error:  # noqa: BLE001 - the association is over either way

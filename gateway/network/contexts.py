@@ -3,7 +3,7 @@
 SOP Classes are the radiological image storage classes of PS3.4 B.5, named one by one. A class that no
 pipeline can read (reports, presentation states, plans, waveforms, photographs, slides) is refused in the
 negotiation, because an SCP that answers Success takes custody of the object. Secondary Capture is accepted:
-derived series that come back must be seen to be recognised.
+derived series that come back must be seen to be recognised. Private classes are accepted where the settings name them.
 
 Transfer syntaxes are those that this installation can decode, asked of the decoders themselves. Explicit VR
 Little Endian comes first because the acceptor's order decides (PS3.8 9.3.3.2), then Implicit VR Little
@@ -21,6 +21,8 @@ from pydicom.uid import UID
 from pynetdicom.presentation import PresentationContext, build_context
 
 VERIFICATION = UID("1.2.840.10008.1.1")
+STORAGE_COMMITMENT = UID("1.2.840.10008.1.20.1")
+"""Storage Commitment Push Model (PS3.4 Annex J)."""
 
 IMAGE_STORAGE: tuple[UID, ...] = (
     uid.ComputedRadiographyImageStorage,
@@ -85,8 +87,17 @@ def decodable_transfer_syntaxes() -> tuple[UID, ...]:
 
 
 @cache
-def supported_contexts() -> tuple[PresentationContext, ...]:
-    """The presentation contexts of the Storage SCP: Verification (PS3.2 7.1) and image storage."""
+def supported_contexts(
+    private_sop_classes: tuple[str, ...] = (), *, commitment: bool = False
+) -> tuple[PresentationContext, ...]:
+    """The presentation contexts of the Storage SCP: Verification (PS3.2 7.1), image storage, and these classes.
+
+    With `commitment` also Storage Commitment, in which the requestor may be the SCU, who asks, or the SCP, who reports.
+    """
     storage = decodable_transfer_syntaxes()
-    verification = build_context(VERIFICATION, list(UNCOMPRESSED))
-    return (verification, *(build_context(sop_class, list(storage)) for sop_class in IMAGE_STORAGE))
+    services = [build_context(VERIFICATION, list(UNCOMPRESSED))]
+    if commitment:
+        services.append(build_context(STORAGE_COMMITMENT, list(UNCOMPRESSED)))
+        services[-1].scu_role = services[-1].scp_role = True
+    sop_classes = (*IMAGE_STORAGE, *private_sop_classes)
+    return (*services, *(build_context(sop_class, list(storage)) for sop_class in sop_classes))

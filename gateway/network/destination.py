@@ -25,13 +25,21 @@ class Step(StrEnum):
 
 
 class StepFailed(DeliveryError):  # noqa: N818 - the statement, not the suffix, says what it is
-    """A step did not succeed; `worth_retrying` says whether the same attempt may succeed later."""
+    """A step did not succeed; `worth_retrying` says whether it may later, with nothing changed on either side.
 
-    def __init__(self, step: Step, explanation: str, *, worth_retrying: bool) -> None:
+    `retry_after_s` is how long the peer asked to be left alone, 0 when it did not.
+    """
+
+    def __init__(self, step: Step, explanation: str, *, worth_retrying: bool, retry_after_s: float = 0.0) -> None:
         super().__init__(f"{step}: {explanation}")
         self.step = step
         self.explanation = explanation
         self.worth_retrying = worth_retrying
+        self.retry_after_s = retry_after_s
+
+
+class TransferStopped(DeliveryError):  # noqa: N818
+    """The transfer is no longer ours to finish: it was cancelled, or another worker has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ read here directly: a general data set codec would cost more than everything els
 
 from __future__ import annotations
 
-import io
 import re
 import struct
 import time
@@ -35,23 +34,29 @@ class CommandField(IntEnum):
 
     C_STORE_RQ = 0x0001
     C_ECHO_RQ = 0x0030
+    N_EVENT_REPORT_RQ = 0x0100
+    N_ACTION_RQ = 0x0130
     C_CANCEL_RQ = 0x0FFF
     RESPONSE = 0x8000
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command set: the elements of C-STORE and C-ECHO; None is absent. Text is as sent, without padding."""
+    """A command set: the elements of the services spoken here; None is absent. Text is as sent, without padding."""
 
     command_field: int
     message_id: int | None = None
     message_id_being_responded_to: int | None = None
     affected_sop_class_uid: str | None = None
+    requested_sop_class_uid: str | None = None
     affected_sop_instance_uid: str | None = None
     priority: int | None = None
     command_data_set_type: int = NO_DATA_SET
     status: int | None = None
     error_comment: str | None = None
+    requested_sop_instance_uid: str | None = None
+    event_type_id: int | None = None
+    action_type_id: int | None = None
     move_originator_ae_title: str | None = None
     move_originator_message_id: int | None = None
 
@@ -64,6 +69,7 @@ class Command:
 # (element, attribute, VR) in ascending order, as a data set is written
 _ELEMENTS = (
     (0x0002, "affected_sop_class_uid", "UI"),
+    (0x0003, "requested_sop_class_uid", "UI"),
     (0x0100, "command_field", "US"),
     (0x0110, "message_id", "US"),
     (0x0120, "message_id_being_responded_to", "US"),
@@ -72,6 +78,9 @@ _ELEMENTS = (
     (0x0900, "status", "US"),
     (0x0902, "error_comment", "LO"),
     (0x1000, "affected_sop_instance_uid", "UI"),
+    (0x1001, "requested_sop_instance_uid", "UI"),
+    (0x1002, "event_type_id", "US"),
+    (0x1008, "action_type_id", "US"),
     (0x1030, "move_originator_ae_title", "AE"),
     (0x1031, "move_originator_message_id", "US"),
 )
@@ -95,7 +104,7 @@ def encode_command(command: Command) -> bytes:
 
 
 def decode_command(encoded: bytes) -> Command:
-    """The command set in `encoded`; elements that C-STORE and C-ECHO do not use are skipped.
+    """The command set in `encoded`; elements that the services spoken here do not use are skipped.
 
     Raises ProtocolViolation: not a command set, a wrong length, or no Command Field.
     """
@@ -150,37 +159,63 @@ class MessageLimits:
     data_set_bytes: int
 
 
-def read_message(upper_layer: UpperLayer, limits: MessageLimits) -> Message | None:
-    """The next message; None when the peer asks to release the association.
+@dataclass(frozen=True, slots=True)
+class MessageHead:
+    """The command of a message whose data set, if it has one, is still to be read; `began` in monotonic seconds."""
+
+    context_id: int
+    command: Command
+    began: float
+
+
+def read_command(upper_layer: UpperLayer, limits: MessageLimits) -> MessageHead | None:
+    """The command of the next message; None when the peer asks to release the association.
 
     Raises AssociationLost.
     """
     upper_layer.await_data(time.monotonic() + limits.idle_s)
     began = time.monotonic()
-    fragment = upper_layer.read_fragment(began + limits.message_s)
+    encoded = bytearray()
     context_id: int | None = None
-    command: Command | None = None
-    pieces = io.BytesIO()
-    received = 0
-    while fragment is not None:
+    while (fragment := upper_layer.read_fragment(began + limits.message_s)) is not None:
         context_id = fragment.context_id if context_id is None else context_id
-        if fragment.context_id != context_id or fragment.is_command != (command is None):
+        if fragment.context_id != context_id or not fragment.is_command:
             raise ProtocolViolation("fragments of two messages are mixed")
-        pieces.write(fragment.value)
-        received += len(fragment.value)
-        limit = _MAX_COMMAND_BYTES if command is None else limits.data_set_bytes
-        if pieces.tell() > limit:
-            raise TooLarge(f"a {'command' if command is None else 'data'} set of more than {limit} bytes")
+        encoded += fragment.value
+        if len(encoded) > _MAX_COMMAND_BYTES:
+            raise TooLarge(f"a command set of more than {_MAX_COMMAND_BYTES} bytes")
         if fragment.is_last:
-            whole = pieces.getvalue()
-            if command is not None:
-                return Message(context_id, command, whole)
-            command = decode_command(whole)
-            if not command.has_data_set:
-                return Message(context_id, command, None)
-            pieces = io.BytesIO()
-        fragment = upper_layer.read_fragment(began + limits.message_s + received / MINIMUM_BYTES_PER_S)
+            return MessageHead(context_id, decode_command(bytes(encoded)), began)
     return None
+
+
+def read_data_set(upper_layer: UpperLayer, head: MessageHead, limits: MessageLimits) -> Iterator[list[memoryview]]:
+    """The data set of a message as it arrives, in views that are void when the next ones are asked for.
+
+    Raises AssociationLost.
+    """
+
+    def deadline_after(received: int) -> float:
+        return head.began + limits.message_s + received / MINIMUM_BYTES_PER_S
+
+    return upper_layer.read_data_set(head.context_id, limits.data_set_bytes, deadline_after)
+
+
+def read_message(upper_layer: UpperLayer, limits: MessageLimits) -> Message | None:
+    """The next message, whole and in memory; None when the peer asks to release the association.
+
+    Raises AssociationLost.
+    """
+    head = read_command(upper_layer, limits)
+    return None if head is None else read_rest(upper_layer, head, limits)
+
+
+def read_rest(upper_layer: UpperLayer, head: MessageHead, limits: MessageLimits) -> Message:
+    """The message that begins with `head`, in memory. Raises AssociationLost."""
+    if not head.command.has_data_set:
+        return Message(head.context_id, head.command, None)
+    data_set = b"".join(b"".join(pieces) for pieces in read_data_set(upper_layer, head, limits))
+    return Message(head.context_id, head.command, data_set)
 
 
 def command_pdus(context_id: int, command: Command, max_pdu_bytes: int) -> bytes:
@@ -203,7 +238,7 @@ def _fragment_pdus(context_id: int, pieces: Iterator[bytes], *, is_command: bool
         piece = following
 
 
-def require_known_context(message: Message, accepted: Container[int]) -> None:
+def require_known_context(message: Message | MessageHead, accepted: Container[int]) -> None:
     """Raise ProtocolViolation unless the message came over an accepted presentation context."""
     if message.context_id not in accepted:
         raise ProtocolViolation(f"a message over presentation context {message.context_id}, which was not accepted")

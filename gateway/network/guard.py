@@ -15,13 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gateway.domain.refusal import Reason
 from gateway.errors import ConfigurationError
-from gateway.network.statuses import (
-    CALLED_AE_TITLE_NOT_RECOGNISED,
-    CALLING_AE_TITLE_NOT_RECOGNISED,
-    LOCAL_LIMIT_EXCEEDED,
-    Rejection,
-)
 from gateway.network.tls import PeerCertificate
 
 
@@ -36,58 +31,75 @@ class Visitor(Protocol):
         """Close the transport at once, from any thread."""
 
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+ANY = "*"
+"""Any AE title, or any address."""
+
+_EVERYWHERE = ("0.0.0.0/0", "::/0")
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Who is let in, and how many at a time. Empty lists of addresses and AE titles let everyone in.
+    """Who is let in, and how many at a time.
 
-    `certificates` says whose certificate a calling AE title must come with: a fingerprint or a name, as
+    `peers` says from where an AE title may call, as addresses and networks; `ANY` stands for every AE title and for
+    every address. `certificates` says whose certificate a calling AE title must come with: a fingerprint or a name, as
     `PeerCertificate.is_of` takes it. An AE title that is not in it may come with any, or with none.
     """
 
     max_associations: int = 50
     max_associations_per_address: int = 20
+    max_associations_per_peer: int = 20
     max_waiting: int = 64
     max_waiting_per_address: int = 16
     called_ae_title: str | None = None
-    calling_ae_titles: frozenset[str] = frozenset()
-    addresses: Sequence[str] = ()
+    peers: Mapping[str, Sequence[str]] = field(default_factory=lambda: {ANY: (ANY,)})
     certificates: Mapping[str, str] = field(default_factory=dict)
-    _networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = field(init=False)
+    _networks: Mapping[str, tuple[Network, ...]] = field(init=False)
 
     def __post_init__(self) -> None:
         for name in (
             "max_associations",
             "max_associations_per_address",
+            "max_associations_per_peer",
             "max_waiting",
             "max_waiting_per_address",
         ):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}; at least 1 is expected")
         try:
-            networks = tuple(ipaddress.ip_network(text) for text in self.addresses)
+            networks = {title: _networks(places) for title, places in self.peers.items()}
         except ValueError as error:
-            raise ConfigurationError(f"allowed addresses: {error}; write 192.0.2.7 or 192.0.2.0/24") from None
+            raise ConfigurationError(f"addresses of peers: {error}; write 192.0.2.7, 192.0.2.0/24 or *") from None
         object.__setattr__(self, "_networks", networks)
 
     def knows_address(self, address: str) -> bool:
-        """Whether a peer at this IP address may connect at all."""
-        if not self._networks:
-            return True
-        ip = ipaddress.ip_address(address.partition("%")[0])
-        return any(ip in network for network in self._networks)
+        """Whether anybody at this IP address may connect at all."""
+        ip = _ip(address)
+        return any(ip in network for networks in self._networks.values() for network in networks)
 
-    def check_titles(self, calling_ae_title: str, called_ae_title: str) -> Rejection | None:
-        """The rejection that these AE titles earn; None when they are welcome."""
+    def objection(self, address: str, calling_ae_title: str, called_ae_title: str) -> Reason | None:
+        """Why this call is not welcome; None when it is."""
         if self.called_ae_title is not None and called_ae_title != self.called_ae_title:
-            return CALLED_AE_TITLE_NOT_RECOGNISED
-        if self.calling_ae_titles and calling_ae_title not in self.calling_ae_titles:
-            return CALLING_AE_TITLE_NOT_RECOGNISED
-        return None
+            return Reason.CALLED_AE_TITLE
+        ip = _ip(address)
+        allowed = (*self._networks.get(calling_ae_title, ()), *self._networks.get(ANY, ()))
+        return None if any(ip in network for network in allowed) else Reason.CALLING_AE_TITLE
 
     def owns_title(self, calling_ae_title: str, certificate: PeerCertificate | None) -> bool:
         """Whether a peer that showed this certificate may call itself so."""
         identity = self.certificates.get(calling_ae_title)
         return identity is None or (certificate is not None and certificate.is_of(identity))
+
+
+def _networks(places: Sequence[str]) -> tuple[Network, ...]:
+    every = (one for place in places for one in (_EVERYWHERE if place == ANY else (place,)))
+    return tuple(ipaddress.ip_network(place) for place in every)
+
+
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(address.partition("%")[0])
 
 
 class Guard:
@@ -97,33 +109,44 @@ class Guard:
         self._admission = admission
         self._lock = threading.Lock()
         self._waiting: dict[Visitor, None] = {}  # in order of arrival
-        self._associated: dict[Visitor, None] = {}
+        self._associated: dict[Visitor, str] = {}  # and their calling AE titles
 
-    def arrive(self, visitor: Visitor) -> None:
-        """A transport connection is here and has not asked for an association yet."""
+    def arrive(self, visitor: Visitor) -> Visitor | None:
+        """A transport connection is here and has not asked for an association yet; who was sent away for it.
+
+        Where too many wait, one makes room for it: the longest waiting of its own address, or of the address that has
+        the most, so that a crowd at one address costs nobody else his turn.
+        """
         with self._lock:
-            neighbours = [other for other in self._waiting if other.address == visitor.address]
-            if len(neighbours) >= self._admission.max_waiting_per_address:
-                self._send_away(neighbours[0])
+            waiting = Counter(other.address for other in self._waiting)
+            crowd = leaving = None
+            if waiting[visitor.address] >= self._admission.max_waiting_per_address:
+                crowd = visitor.address
             elif len(self._waiting) >= self._admission.max_waiting:
-                self._send_away(next(iter(self._waiting)))
+                crowd = waiting.most_common(1)[0][0]
+            if crowd is not None:
+                leaving = next(other for other in self._waiting if other.address == crowd)
+                self._send_away(leaving)
             self._waiting[visitor] = None
+            return leaving
 
-    def associate(self, visitor: Visitor) -> Rejection | None:
-        """Give a visitor whose request arrived an association place; None, or the rejection for want of one.
+    def associate(self, visitor: Visitor, calling_ae_title: str) -> bool:
+        """Give a visitor whose request arrived an association place; False when there is none for it.
 
         Who is rejected goes on waiting, until the rejection is read or the place is needed.
         """
         with self._lock:
-            places = Counter(other.address for other in self._associated)
+            at_address = sum(other.address == visitor.address for other in self._associated)
+            of_peer = sum(title == calling_ae_title for title in self._associated.values())
             if (
                 len(self._associated) >= self._admission.max_associations
-                or places[visitor.address] >= self._admission.max_associations_per_address
+                or at_address >= self._admission.max_associations_per_address
+                or of_peer >= self._admission.max_associations_per_peer
             ):
-                return LOCAL_LIMIT_EXCEEDED
+                return False
             self._waiting.pop(visitor, None)
-            self._associated[visitor] = None
-            return None
+            self._associated[visitor] = calling_ae_title
+            return True
 
     def leave(self, visitor: Visitor) -> None:
         """The visitor is gone, whatever it was."""

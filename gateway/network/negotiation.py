@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,11 +46,13 @@ _USER_INFORMATION = 0x50
 
 @dataclass(frozen=True, slots=True)
 class AgreedContext:
-    """An accepted presentation context."""
+    """An accepted presentation context, and the roles that the requestor of the association has in it."""
 
     context_id: int
     sop_class_uid: str
     transfer_syntax_uid: str
+    requestor_is_scu: bool = True
+    requestor_is_scp: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +95,8 @@ def accept_request(
     the window for unlimited (PS3.7 D.3.3.3).
     """
     asked = {type(item): item for item in request.primitive.user_information}
-    roles = {
-        item.sop_class_uid: (item.scu_role, item.scp_role)
-        for item in request.primitive.user_information
-        if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.sop_class_uid is not None
-    }
     results, role_answers = negotiate_as_acceptor(
-        request.primitive.presentation_context_definition_list, list(supported), roles
+        request.primitive.presentation_context_definition_list, list(supported), _roles(request.primitive)
     )
     answer = A_ASSOCIATE()
     answer.application_context_name = request.application_context_name
@@ -114,15 +111,20 @@ def accept_request(
         window.maximum_number_operations_invoked = 1
         window.maximum_number_operations_performed = 1
         answer.user_information.append(window)
-    return A_ASSOCIATE_AC(answer).encode(), _agreed(results)
+    # what the acceptor is not, the requestor is
+    return A_ASSOCIATE_AC(answer).encode(), _agreed(results, lambda ours: (ours.as_scp, ours.as_scu))
 
 
 @dataclass(frozen=True, slots=True)
 class ProposedContext:
-    """One SOP Class in one transfer syntax: the acceptor cannot choose for us."""
+    """One SOP Class in one transfer syntax: the acceptor cannot choose for us.
+
+    `as_scp` asks for the role of the SCP instead of that of the SCU (PS3.7 D.3.3.4).
+    """
 
     sop_class_uid: str
     transfer_syntax_uid: str
+    as_scp: bool = False
 
 
 def request_pdu(
@@ -134,7 +136,7 @@ def request_pdu(
     request.calling_ae_title = calling_ae_title
     request.called_ae_title = called_ae_title
     request.presentation_context_definition_list = _contexts(proposed)
-    request.user_information = _own_user_information(max_pdu_bytes)
+    request.user_information = [*_own_user_information(max_pdu_bytes), *_role_requests(proposed)]
     return A_ASSOCIATE_RQ(request).encode()
 
 
@@ -144,8 +146,11 @@ def read_acceptance(pdu: bytes, proposed: Sequence[ProposedContext]) -> tuple[in
     Raises ProtocolViolation: not an A-ASSOCIATE-AC.
     """
     primitive = _decoded(A_ASSOCIATE_AC(), pdu)
-    results = negotiate_as_requestor(_contexts(proposed), primitive.presentation_context_definition_results_list)
-    return _user_information(primitive)["maximum_length_received"], _agreed(results)
+    results = negotiate_as_requestor(
+        _contexts(proposed), primitive.presentation_context_definition_results_list, _roles(primitive)
+    )
+    agreed = _agreed(results, lambda ours: (ours.as_scu, ours.as_scp))
+    return _user_information(primitive)["maximum_length_received"], agreed
 
 
 def _contexts(proposed: Sequence[ProposedContext]) -> list[PresentationContext]:
@@ -153,14 +158,40 @@ def _contexts(proposed: Sequence[ProposedContext]) -> list[PresentationContext]:
     for place, proposal in enumerate(proposed):
         context = build_context(proposal.sop_class_uid, proposal.transfer_syntax_uid)
         context.context_id = 2 * place + 1
+        if proposal.as_scp:
+            context.scu_role, context.scp_role = False, True
         contexts.append(context)
     return contexts
 
 
-def _agreed(results: Sequence[PresentationContext]) -> dict[int, AgreedContext]:
+def _role_requests(proposed: Sequence[ProposedContext]) -> list[SCP_SCU_RoleSelectionNegotiation]:
+    items = []
+    for sop_class_uid in dict.fromkeys(proposal.sop_class_uid for proposal in proposed if proposal.as_scp):
+        item = SCP_SCU_RoleSelectionNegotiation()
+        item.sop_class_uid = UID(sop_class_uid)
+        item.scu_role, item.scp_role = False, True
+        items.append(item)
+    return items
+
+
+def _roles(primitive: A_ASSOCIATE) -> dict[UID, tuple[bool, bool]]:
+    """SCU and SCP role of the requestor by SOP Class, as far as role selection was spoken of."""
+    return {
+        item.sop_class_uid: (bool(item.scu_role), bool(item.scp_role))
+        for item in primitive.user_information
+        if isinstance(item, SCP_SCU_RoleSelectionNegotiation) and item.sop_class_uid is not None
+    }
+
+
+def _agreed(
+    results: Sequence[PresentationContext], requestor_roles: Callable[[PresentationContext], tuple[bool, bool]]
+) -> dict[int, AgreedContext]:
     return {
         context.context_id: AgreedContext(
-            context.context_id, str(context.abstract_syntax), str(context.transfer_syntax[0])
+            context.context_id,
+            str(context.abstract_syntax),
+            str(context.transfer_syntax[0]),
+            *requestor_roles(context),
         )
         for context in results
         if context.result == 0 and context.context_id is not None and context.transfer_syntax

@@ -48,14 +48,29 @@ def data_set_pieces(instance: OutgoingInstance, transfer_syntax_uid: str, piece_
 
     Raises NotDicom: the file is gone, is something else than it was said to be, or cannot be decoded.
     """
-    meta, offset = _split(instance.path)
-    expected = (instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax_uid)
-    if meta != expected:
-        raise NotDicom(f"{instance.path}: file meta information says {meta}; {expected} is expected")
+    offset = _require_expected(instance)
     if transfer_syntax_uid == instance.transfer_syntax_uid:
         return _read_pieces(instance.path, offset, piece_bytes)
     encoded = _transcoded(instance.path, UID(transfer_syntax_uid))
     return (encoded[start : start + piece_bytes] for start in range(0, len(encoded), piece_bytes))
+
+
+def file_pieces(instance: OutgoingInstance, piece_bytes: int) -> Iterator[bytes]:
+    """The whole Part 10 file in pieces of at most `piece_bytes`.
+
+    Raises NotDicom: the file is gone, or is something else than it was said to be.
+    """
+    _require_expected(instance)
+    return _read_pieces(instance.path, 0, piece_bytes)
+
+
+def _require_expected(instance: OutgoingInstance) -> int:
+    """Where the data set of the file begins; raises NotDicom when it is not the instance that it was said to be."""
+    meta, offset = _split(instance.path)
+    expected = (instance.sop_class_uid, instance.sop_instance_uid, instance.transfer_syntax_uid)
+    if meta != expected:
+        raise NotDicom(f"{instance.path}: file meta information says {meta}; {expected} is expected")
+    return offset
 
 
 def _read_pieces(path: Path, offset: int, piece_bytes: int) -> Iterator[bytes]:

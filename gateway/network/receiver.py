@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 AssociationEnd = Literal["released", "aborted"]
+Buffer = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class AssociationInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoreRequest:
-    """One C-STORE: `encoded` is the data set exactly as it came, without file meta information.
+    """What comes before the data set of one C-STORE.
 
     `sop_instance_uid` is digits and dots, at most 64; whether the data set says the same is the receiver's to
     check.
@@ -36,7 +37,7 @@ class StoreRequest:
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
-    encoded: bytes
+    study_instance_uid: str | None = None  # what the data set has to say, when the sender named one study (STOW-RS)
     move_originator_ae_title: str | None = None
     move_originator_message_id: int | None = None
 
@@ -49,14 +50,27 @@ class StoreAnswer:
     error_comment: str = ""
 
 
+class Incoming(Protocol):
+    """One object that is arriving. Ends with `finish` or with `discard`."""
+
+    def write(self, *pieces: Buffer) -> None:
+        """The next bytes of the data set, exactly as they came; whoever wants them later copies them now."""
+
+    def finish(self) -> StoreAnswer:
+        """The data set is whole; Success promises that it is safe."""
+
+    def discard(self) -> None:
+        """No more will come of it: the sender has gone."""
+
+
 class Receiver(Protocol):
     """Keeps what arrives. Called in the association's own thread, by several associations at a time."""
 
     def association_opened(self, info: AssociationInfo) -> None:
         """An association was accepted; no object of it has come yet."""
 
-    def store(self, request: StoreRequest) -> StoreAnswer:
-        """Keep one object; Success promises that it is safe."""
+    def begin(self, request: StoreRequest) -> Incoming:
+        """One object is about to arrive; an objection to it is the answer of `finish`."""
 
     def association_ended(self, info: AssociationInfo, how: AssociationEnd) -> None:
         """The association is over; nothing of it is still to come."""

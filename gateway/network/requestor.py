@@ -19,10 +19,12 @@ from gateway.network.dimse import (
     NO_DATA_SET,
     Command,
     CommandField,
+    Message,
     MessageLimits,
     command_pdus,
     data_set_pdus,
     read_message,
+    require_known_context,
 )
 from gateway.network.negotiation import AgreedContext, ProposedContext, read_acceptance, request_pdu
 from gateway.network.statuses import describe_abort, describe_rejection, is_rejection_worth_retrying
@@ -34,6 +36,7 @@ from gateway.network.upper_layer import (
     AssociationLost,
     PduType,
     ProtocolViolation,
+    TooSlow,
     TransportLost,
     UpperLayer,
     piece_bytes,
@@ -78,15 +81,23 @@ class RequestedAssociation:
 
         Raises StepFailed: no valid answer came in time; the association is over.
         """
-        self._message_id = self._message_id % 0xFFFF + 1
         command = Command(
             command_field=command_field,
-            message_id=self._message_id,
+            message_id=self.next_message_id(),
             affected_sop_class_uid=context.sop_class_uid,
             affected_sop_instance_uid=sop_instance_uid,
             priority=None if pieces is None else 0,
             command_data_set_type=NO_DATA_SET if pieces is None else 0,
         )
+        return self.exchange(context, command, pieces)
+
+    def next_message_id(self) -> int:
+        """A Message ID that no request in progress has."""
+        self._message_id = self._message_id % 0xFFFF + 1
+        return self._message_id
+
+    def exchange(self, context: AgreedContext, command: Command, pieces: Iterator[bytes] | None) -> Command:
+        """Send a request with its data set, and give the response. Raises StepFailed, as `request` does."""
         try:
             self._send(context.context_id, command, pieces)
             return self._response(command)
@@ -98,6 +109,35 @@ class RequestedAssociation:
             raise StepFailed(
                 Step.REQUEST, f"the stored file ended early: {error.strerror}", worth_retrying=True
             ) from error
+
+    def await_request(self, deadline: float, max_bytes: int) -> Message | None:
+        """The next request of the peer, such as N-EVENT-REPORT, with at most `max_bytes` of data set.
+
+        None when none came, or when the peer ended the association; `release` is next.
+        """
+        now = time.monotonic()
+        limits = MessageLimits(max(0.0, deadline - now), self._clock.response_deadline() - now, max_bytes)
+        try:
+            message = read_message(self._upper_layer, limits)
+            if message is None:
+                self._upper_layer.send(RELEASE_RP_PDU, self._clock.response_deadline())
+                self._sock.close()
+            else:
+                require_known_context(message, self.contexts)
+        except TooSlow:
+            return None
+        except AssociationLost as lost:
+            self._give_up(lost)
+            return None
+        return message
+
+    def answer(self, context: AgreedContext, response: Command) -> None:
+        """Send the response to a request of the peer; raises StepFailed."""
+        try:
+            self._send(context.context_id, response, None)
+        except AssociationLost as lost:
+            self._give_up(lost)
+            raise StepFailed(Step.REQUEST, str(lost), worth_retrying=True) from lost
 
     def release(self) -> None:
         """End the association in order; a peer that does not play along is left, for every answer is here."""
@@ -150,14 +190,15 @@ def open_association(
     destination: DestinationAddress, proposed: Sequence[ProposedContext], clock: Clock
 ) -> RequestedAssociation:
     """Resolve, connect, negotiate; raises StepFailed."""
+    deadline = clock.connect_deadline()
     with clock.timing(Step.RESOLVE):
-        addresses = _resolve(destination, clock.connect_deadline())
+        addresses = resolve(destination.host, destination.port, deadline)
     with clock.timing(Step.CONNECT):
-        sock = _connect(destination, addresses, clock.connect_deadline())
+        sock = _connect(destination, addresses, deadline)
     try:
         if destination.tls is not None:
             with clock.timing(Step.TLS):
-                sock = _shake_hands(destination, destination.tls, sock, clock.connect_deadline())
+                sock = _shake_hands(destination, destination.tls, sock, deadline)
         with clock.timing(Step.ASSOCIATE):
             return _negotiate(destination, proposed, sock, clock)
     except StepFailed:
@@ -168,24 +209,27 @@ def open_association(
 _Place = tuple[socket.AddressFamily, tuple[str, int]]
 
 
-def _resolve(destination: DestinationAddress, deadline: float) -> list[_Place]:
-    """Addresses of the host. The system's resolver knows no deadline, so it is waited for from outside."""
+def resolve(host: str, port: int, deadline: float) -> list[_Place]:
+    """Addresses of `host`; raises StepFailed.
+
+    The system's resolver knows no deadline, so it is waited for from outside.
+    """
     answers: queue.SimpleQueue[list[_Place] | OSError] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
-            found = socket.getaddrinfo(destination.host, destination.port, type=socket.SOCK_STREAM)
-            answers.put([(family, (str(place[0]), destination.port)) for family, _, _, _, place in found])
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            answers.put([(family, (str(place[0]), port)) for family, _, _, _, place in found])
         except (OSError, UnicodeError) as error:
             answers.put(error if isinstance(error, OSError) else OSError(None, "not a host name"))
 
     try:
-        ip = ipaddress.ip_address(destination.host)
+        ip = ipaddress.ip_address(host)
     except ValueError:
         threading.Thread(target=ask, name="resolver", daemon=True).start()
     else:
         family = socket.AF_INET6 if ip.version == 6 else socket.AF_INET
-        return [(family, (destination.host, destination.port))]
+        return [(family, (host, port))]
     try:
         answer = answers.get(timeout=max(0.0, deadline - time.monotonic()))
     except queue.Empty:
@@ -193,7 +237,7 @@ def _resolve(destination: DestinationAddress, deadline: float) -> list[_Place]:
     if isinstance(answer, OSError):
         raise StepFailed(
             Step.RESOLVE,
-            f"host name {destination.host} has no address: {answer.strerror}",
+            f"host name {host} has no address: {answer.strerror}",
             worth_retrying=True,
         )
     return answer
@@ -252,9 +296,10 @@ def _negotiate(
 ) -> RequestedAssociation:
     upper_layer = UpperLayer(sock, destination.max_pdu_bytes)
     request = request_pdu(destination.calling_ae_title, destination.ae_title, proposed, destination.max_pdu_bytes)
+    deadline = clock.response_deadline()
     try:
-        upper_layer.send(request, clock.response_deadline())
-        kind, pdu = upper_layer.read_pdu(clock.response_deadline(), _MAX_ANSWER_BYTES)
+        upper_layer.send(request, deadline)
+        kind, pdu = upper_layer.read_pdu(deadline, _MAX_ANSWER_BYTES)
         if kind is PduType.ASSOCIATE_AC:
             max_pdu_bytes, contexts = read_acceptance(pdu, proposed)
             return RequestedAssociation(upper_layer, sock, clock, max_pdu_bytes, contexts)

@@ -7,23 +7,27 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from gateway import logs
+from gateway.domain.refusal import Reason, Refusal
 from gateway.errors import ConfigurationError
 from gateway.network.acceptor import AcceptedAssociation, AcceptorTerms
+from gateway.network.commitment_in import Commitments
 from gateway.network.contexts import supported_contexts
 from gateway.network.dimse import MessageLimits
-from gateway.network.guard import Admission, Guard
+from gateway.network.guard import ANY, Admission, Guard
 from gateway.network.part10 import part10_prefix
-from gateway.network.receiver import AssociationEnd, AssociationInfo, Receiver, StoreAnswer, StoreRequest
+from gateway.network.receiver import AssociationEnd, AssociationInfo, Incoming, Receiver, StoreAnswer, StoreRequest
+from gateway.network.socket_input import Buffers
 
 __all__ = [
     "AssociationEnd",
     "AssociationInfo",
+    "Incoming",
     "Receiver",
     "ScpConfig",
     "StorageScp",
@@ -46,22 +50,23 @@ class ScpConfig:
     `acse_timeout_s` is how long a peer may take to ask for its association, TLS handshake included;
     `network_timeout_s` how long an association may be idle; `dimse_timeout_s` how long a message may take
     before a minimum rate is asked of it, and how long the peer may take to read an answer.
-    `certificates` are those of `Admission`.
+    `peers` and `certificates` are those of `Admission`; `private_sop_classes` are stored like those of the standard.
     """
 
     ae_title: str
     address: str = "127.0.0.1"
     port: int = 11112
     require_called_ae_title: bool = True
-    calling_ae_titles: frozenset[str] = frozenset()
-    addresses: tuple[str, ...] = ()
+    peers: Mapping[str, Sequence[str]] = field(default_factory=lambda: {ANY: (ANY,)})
     certificates: Mapping[str, str] = field(default_factory=dict)
     max_associations: int = 50
     max_associations_per_address: int = 20
+    max_associations_per_peer: int = 20
     max_waiting: int = 64
     max_waiting_per_address: int = 16
+    private_sop_classes: tuple[str, ...] = ()
     max_pdu_bytes: int = 131072
-    max_instance_bytes: int = 1024**3
+    max_instance_bytes: int = 8 * 1024**3
     acse_timeout_s: float = 10.0
     dimse_timeout_s: float = 30.0
     network_timeout_s: float = 60.0
@@ -83,11 +88,11 @@ class ScpConfig:
         return Admission(
             max_associations=self.max_associations,
             max_associations_per_address=self.max_associations_per_address,
+            max_associations_per_peer=self.max_associations_per_peer,
             max_waiting=self.max_waiting,
             max_waiting_per_address=self.max_waiting_per_address,
             called_ae_title=self.ae_title if self.require_called_ae_title else None,
-            calling_ae_titles=self.calling_ae_titles,
-            addresses=self.addresses,
+            peers=self.peers,
             certificates=self.certificates,
         )
 
@@ -96,9 +101,19 @@ class StorageScp:
     """Listens for associations and hands every stored object to `receiver`; also answers C-ECHO.
 
     `tls` is a server-side context: with it, every association is over TLS (PS3.15 B.12), without it none is.
+    `refused` is told of everybody who got no association; it is called by several threads, and must not wait.
+    With `commitments` it also takes requests and reports of storage commitment (PS3.4 Annex J).
     """
 
-    def __init__(self, config: ScpConfig, receiver: Receiver, *, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        config: ScpConfig,
+        receiver: Receiver,
+        *,
+        tls: ssl.SSLContext | None = None,
+        refused: Callable[[Refusal], None] = lambda _: None,
+        commitments: Commitments | None = None,
+    ) -> None:
         self._config = config
         self._receiver = receiver
         self._terms = AcceptorTerms(
@@ -107,7 +122,12 @@ class StorageScp:
             request_s=config.acse_timeout_s,
             answer_s=config.dimse_timeout_s,
             messages=MessageLimits(config.network_timeout_s, config.dimse_timeout_s, config.max_instance_bytes),
+            buffers=Buffers(),
+            # asks the decoders now, not the first peer
+            contexts=supported_contexts(config.private_sop_classes, commitment=commitments is not None),
             tls=tls,
+            refused=refused,
+            commitments=commitments,
         )
         self._guard = Guard(self._terms.admission)
         self._lock = threading.Lock()
@@ -131,7 +151,6 @@ class StorageScp:
     def start(self) -> None:
         """Listen. Raises ConfigurationError when address and port cannot be had."""
         config = self._config
-        supported_contexts()  # asks the decoders now, not while the first peer waits
         family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
         try:
             self._listener = socket.create_server(
@@ -200,11 +219,12 @@ class StorageScp:
 
     def _welcome(self, sock: socket.socket, peer: tuple[str, int]) -> None:
         if not self._terms.admission.knows_address(peer[0]):
-            log.warning("connection closed", address=peer[0], reason="the address is not among those allowed")
+            self._refused(peer[0], Reason.ADDRESS)
             sock.close()
             return
         association = AcceptedAssociation(sock, peer, self._terms, self._guard, self._receiver)
-        self._guard.arrive(association)
+        if (sent_away := self._guard.arrive(association)) is not None:
+            self._refused(sent_away.address, Reason.TOO_MANY_WAIT)
         thread = threading.Thread(target=self._run, args=(association,), name=f"association-{association.id}")
         with self._lock:
             self._running[association] = thread
@@ -215,6 +235,10 @@ class StorageScp:
             association.refuse()
             with self._lock:
                 del self._running[association]
+
+    def _refused(self, address: str, reason: Reason) -> None:
+        log.warning("connection closed", address=address, reason=reason.value)
+        self._terms.refused(Refusal(address, "", "", reason))
 
     def _run(self, association: AcceptedAssociation) -> None:
         try:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from gateway.errors import NotDicom
 from gateway.network.contexts import UNCOMPRESSED, VERIFICATION
-from gateway.network.destination import Clock, DestinationAddress, Step, StepFailed
+from gateway.network.destination import Clock, DestinationAddress, Step, StepFailed, TransferStopped
 from gateway.network.dimse import CommandField
 from gateway.network.negotiation import MAX_CONTEXTS, AgreedContext, ProposedContext
+from gateway.network.outcomes import EchoReport, InstanceOutcome, OnAnswer, SendReport
 from gateway.network.outgoing import OutgoingInstance, data_set_pieces
+from gateway.network.pace import Pace, at_once
 from gateway.network.requestor import RequestedAssociation, open_association
-from gateway.network.statuses import (
-    SUCCESS,
-    StatusCategory,
-    category_of,
-    describe_status,
-    is_worth_retrying,
-)
+from gateway.network.statuses import SUCCESS, describe_status, is_worth_retrying
 
 __all__ = [
     "DestinationAddress",
@@ -30,51 +25,23 @@ __all__ = [
     "SendReport",
     "Step",
     "StepFailed",
+    "TransferStopped",
     "echo",
     "send",
 ]
 
-OnAnswer = Callable[[str, int, str], None]
-"""Called with SOP Instance UID, status and its words after each answer, in the thread that sends."""
 
-
-@dataclass(frozen=True, slots=True)
-class InstanceOutcome:
-    """What became of one instance. `status` is None when the peer gave no answer about it."""
-
-    sop_instance_uid: str
-    status: int | None
-    explanation: str
-    worth_retrying: bool
-    transfer_syntax_uid: str | None = None
-
-    @property
-    def is_delivered(self) -> bool:
-        """Whether the peer took it: Success or a Warning."""
-        return self.status is not None and category_of(self.status) is not StatusCategory.FAILURE
-
-
-@dataclass(frozen=True, slots=True)
-class SendReport:
-    """Outcomes in the order in which the instances were given; `failure` is what ended the transfer early."""
-
-    outcomes: tuple[InstanceOutcome, ...]
-    failure: StepFailed | None
-    associations: int
-    seconds: float
-
-    @property
-    def is_delivered(self) -> bool:
-        """Whether the peer took every instance."""
-        return all(outcome.is_delivered for outcome in self.outcomes)
-
-
-def send(destination: DestinationAddress, instances: Sequence[OutgoingInstance], on_answer: OnAnswer) -> SendReport:
+def send(
+    destination: DestinationAddress,
+    instances: Sequence[OutgoingInstance],
+    on_answer: OnAnswer,
+    pace: Pace = at_once,
+) -> SendReport:
     """Send every instance with C-STORE, over one association unless more than 128 contexts are needed.
 
     Each SOP Class is proposed in the stored transfer syntax and, one presentation context each, in Explicit
     and Implicit VR Little Endian. Never raises for what the peer does: the report says it, instance by
-    instance.
+    instance. Raises TransferStopped when `pace` does.
     """
     clock = Clock(destination)
     outcomes: list[InstanceOutcome] = []
@@ -87,14 +54,19 @@ def send(destination: DestinationAddress, instances: Sequence[OutgoingInstance],
             failure = failed
             break
         associations += 1
-        failure = _send_group(association, group, outcomes, on_answer)
+        try:
+            failure = _send_group(association, group, outcomes, on_answer, pace)
+        except TransferStopped:
+            association.abort()
+            raise
         if failure is not None:
             break
         association.release()
     for instance in instances[len(outcomes) :]:
         assert failure is not None, "every instance has an outcome unless something failed"
         outcomes.append(
-            InstanceOutcome(instance.sop_instance_uid, None, f"not sent: {failure}", failure.worth_retrying)
+            # an association that was refused for good may be accepted when an administrator has been there
+            InstanceOutcome(instance.sop_instance_uid, None, f"not sent: {failure}", worth_retrying=True)
         )
     return SendReport(tuple(outcomes), failure, associations, clock.seconds)
 
@@ -104,8 +76,10 @@ def _send_group(
     instances: Sequence[OutgoingInstance],
     outcomes: list[InstanceOutcome],
     on_answer: OnAnswer,
+    pace: Pace,
 ) -> StepFailed | None:
     """Send over an open association, adding to `outcomes`; the failure that ended it, if one did."""
+    pace(0)
     agreed = {(c.sop_class_uid, c.transfer_syntax_uid): c for c in association.contexts.values()}
     for instance in instances:
         context = _context_for(instance, agreed)
@@ -114,7 +88,9 @@ def _send_group(
             continue
         try:
             pieces = data_set_pieces(instance, context.transfer_syntax_uid, association.piece_bytes)
-            response = association.request(context, CommandField.C_STORE_RQ, instance.sop_instance_uid, pieces)
+            response = association.request(
+                context, CommandField.C_STORE_RQ, instance.sop_instance_uid, _paced(pieces, pace)
+            )
         except NotDicom as error:
             outcomes.append(InstanceOutcome(instance.sop_instance_uid, None, str(error), worth_retrying=False))
             continue
@@ -132,6 +108,12 @@ def _send_group(
         )
         on_answer(instance.sop_instance_uid, response.status, words)
     return None
+
+
+def _paced(pieces: Iterator[bytes], pace: Pace) -> Iterator[bytes]:
+    for piece in pieces:
+        pace(len(piece))
+        yield piece
 
 
 def _context_for(instance: OutgoingInstance, agreed: Mapping[tuple[str, str], AgreedContext]) -> AgreedContext | None:
@@ -167,25 +149,6 @@ def _by_association(
         group.append(instance)
     if group:
         yield list(proposed), group
-
-
-@dataclass(frozen=True, slots=True)
-class EchoReport:
-    """How a C-ECHO went, with the milliseconds of each step; without `failure` it succeeded."""
-
-    failure: StepFailed | None
-    status: int | None
-    milliseconds: Mapping[Step, float]
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether the destination answered with Success."""
-        return self.failure is None
-
-    @property
-    def explanation(self) -> str:
-        """The outcome in words."""
-        return "answered: Success" if self.failure is None else str(self.failure)
 
 
 def echo(destination: DestinationAddress) -> EchoReport:

@@ -20,9 +20,18 @@ class StatusCategory(StrEnum):
 
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
+DUPLICATE_SOP_INSTANCE = 0x0111
+NO_SUCH_SOP_INSTANCE = 0x0112
+NO_SUCH_EVENT_TYPE = 0x0113
+NO_SUCH_ARGUMENT = 0x0114
+INVALID_ARGUMENT_VALUE = 0x0115
 INVALID_SOP_INSTANCE = 0x0117
+NO_SUCH_SOP_CLASS = 0x0118
 SOP_CLASS_NOT_SUPPORTED = 0x0122
+NO_SUCH_ACTION = 0x0123
 UNRECOGNISED_OPERATION = 0x0211
+MISTYPED_ARGUMENT = 0x0212
+RESOURCE_LIMITATION = 0x0213
 OUT_OF_RESOURCES = 0xA700
 DATA_SET_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
@@ -67,7 +76,7 @@ _RANGES = (
     (0xFF00, 0xFFFF, "Failure: pending, which is no final answer to this request"),
 )
 
-_RETRYABLE = frozenset({0x0110, 0x0210, 0x0213})
+_RETRYABLE = frozenset({0x0110, 0x0124, 0x0210, 0x0213})
 
 
 def describe_status(status: int) -> str:
@@ -83,6 +92,11 @@ def category_of(status: int) -> StatusCategory:
     if status in {0x0001, 0x0107, 0x0116} or 0xB000 <= status <= 0xBFFF:
         return StatusCategory.WARNING
     return StatusCategory.FAILURE
+
+
+def is_taken(status: int) -> bool:
+    """Whether the peer has the object now; a duplicate it has had before, and nobody else makes our UIDs."""
+    return status == DUPLICATE_SOP_INSTANCE or category_of(status) is not StatusCategory.FAILURE
 
 
 def is_worth_retrying(status: int) -> bool:

@@ -1,41 +1,62 @@
 """The DICOM upper layer on a blocking socket (PS3.8 section 9): whole PDUs, each by its deadline.
 
-    AssociationLost          the association cannot go on
-    ├── ProtocolViolation    the peer sent what PS3.8 forbids; `abort` says what it is told
-    ├── TooLarge             a PDU or a message over its limit
-    ├── TooSlow              nothing, or too little, by the deadline
-    ├── PeerAborted          the peer sent A-ABORT
-    └── TransportLost        the transport closed under the association
-
 Every wait has an absolute deadline in `time.monotonic` seconds, so a peer that sends one byte at a time gains
 nothing.
 """
 
 from __future__ import annotations
 
-import io
-import math
 import socket
 import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from gateway.errors import DicomError
-from gateway.network.statuses import Rejection, describe_abort
+from gateway.network.association_lost import (
+    AbortReason,
+    AssociationLost,
+    PeerAborted,
+    ProtocolViolation,
+    TooLarge,
+    TooSlow,
+    TransportLost,
+)
+from gateway.network.socket_input import Buffers, SocketInput, remaining
+from gateway.network.statuses import Rejection
+
+__all__ = [
+    "MINIMUM_BYTES_PER_S",
+    "RELEASE_RP_PDU",
+    "RELEASE_RQ_PDU",
+    "AbortReason",
+    "AssociationLost",
+    "Fragment",
+    "PduType",
+    "PeerAborted",
+    "ProtocolViolation",
+    "TooLarge",
+    "TooSlow",
+    "TransportLost",
+    "UpperLayer",
+    "abort_pdu",
+    "data_pdu",
+    "piece_bytes",
+    "reject_pdu",
+]
 
 MINIMUM_BYTES_PER_S = 16 * 1024
 """A message that has used up its time may go on only while it arrives at this rate on average."""
 
-_BUFFER_BYTES = 64 * 1024
+_SMALL_BUFFER_BYTES = 32 * 1024
 _ABORT_WAIT_S = 1.0
 _LINGER_BYTES = 16 * 1024 * 1024
 _ABORTED_BY_APPLICATION = 0
 _ABORTED_BY_UPPER_LAYER = 2
 _PDV_HEADER_BYTES = 6
+_HEADERS_BYTES = 6 + _PDV_HEADER_BYTES
 _MAX_PIECE_BYTES = 128 * 1024
 _PDU_TOLERANCE_BYTES = 2 * _PDV_HEADER_BYTES
 """Some peers count the maximum length without the headers that it includes."""
@@ -53,54 +74,6 @@ class PduType(IntEnum):
     ABORT = 7
 
 
-class AbortReason(IntEnum):
-    """Reasons of an A-ABORT by the upper layer (PS3.8 Table 9-26)."""
-
-    NOT_SPECIFIED = 0
-    UNRECOGNISED_PDU = 1
-    UNEXPECTED_PDU = 2
-    INVALID_PARAMETER_VALUE = 6
-
-
-class AssociationLost(DicomError):  # noqa: N818 - the statement, not the suffix, says what it is
-    """The association cannot go on; `abort` is the reason the peer is told, None when nobody listens."""
-
-    abort: AbortReason | None = AbortReason.NOT_SPECIFIED
-
-
-class ProtocolViolation(AssociationLost):
-    """The peer sent what PS3.7 or PS3.8 forbids."""
-
-    def __init__(self, message: str, abort: AbortReason = AbortReason.INVALID_PARAMETER_VALUE) -> None:
-        super().__init__(message)
-        self.abort = abort
-
-
-class TooLarge(AssociationLost):
-    """A PDU or a message is longer than allowed."""
-
-
-class TooSlow(AssociationLost):
-    """The deadline passed."""
-
-
-class PeerAborted(AssociationLost):
-    """The peer sent A-ABORT."""
-
-    abort = None
-
-    def __init__(self, source: int, reason: int) -> None:
-        super().__init__(describe_abort(source, reason))
-        self.source = source
-        self.reason = reason
-
-
-class TransportLost(AssociationLost):
-    """The transport was closed or failed."""
-
-    abort = None
-
-
 @dataclass(frozen=True, slots=True)
 class Fragment:
     """One presentation data value (PS3.8 9.3.5.1 and Annex E.2): a piece of a command or of a data set."""
@@ -111,41 +84,29 @@ class Fragment:
     value: bytes
 
 
-class _DeadlineReader(io.RawIOBase):
-    """The receiving half of a socket; no read outlives `deadline`."""
+@dataclass(frozen=True, slots=True)
+class _ValueHeader:
+    """What stands before a presentation data value."""
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-        self.deadline = -math.inf
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # typeshed's Buffer
-        self._sock.settimeout(_remaining(self.deadline))
-        return self._sock.recv_into(buffer)
-
-
-def _remaining(deadline: float) -> float:
-    remaining = deadline - time.monotonic()
-    if remaining <= 0:
-        raise TimeoutError
-    return remaining
+    context_id: int
+    is_command: bool
+    is_last: bool
 
 
 class UpperLayer:
     """PDUs over `sock`: one thread reads; sending is guarded, so that another thread may abort.
 
     `max_pdu_bytes` is the maximum length that this side announces: no P-DATA-TF may be longer (PS3.8 D.1).
+    `buffers` are shared by those who receive much at a time.
     """
 
-    def __init__(self, sock: socket.socket, max_pdu_bytes: int) -> None:
+    def __init__(self, sock: socket.socket, max_pdu_bytes: int, buffers: Buffers | None = None) -> None:
         self._sock = sock
         self._max_pdu_bytes = max_pdu_bytes
-        self._raw = _DeadlineReader(sock)
-        self._input = io.BufferedReader(self._raw, _BUFFER_BYTES)
+        self._input = SocketInput(sock, buffers or Buffers(_SMALL_BUFFER_BYTES))
         self._sending = threading.Lock()
         self._pdu_left = 0
+        self._value_left = 0
 
     def read_pdu(self, deadline: float, max_bytes: int) -> tuple[PduType, bytes]:
         """The next PDU, which must not be P-DATA-TF: its type and its bytes, header included."""
@@ -158,34 +119,55 @@ class UpperLayer:
 
     def await_data(self, deadline: float) -> None:
         """Wait until the peer sends something; raises TooSlow or TransportLost."""
-        if not self._arriving(lambda: self._input.peek(1), deadline):
-            raise TransportLost("the peer closed the transport")
+        self._input.deadline = deadline
+        self._input.wait()
 
     def read_fragment(self, deadline: float) -> Fragment | None:
         """The next presentation data value; None when the peer asks to release the association.
 
         Raises AssociationLost: the peer aborted, left, was too slow, or sent what does not belong here.
         """
-        if self._pdu_left == 0:
-            kind, length = self._read_header(deadline)
-            if kind is PduType.RELEASE_RQ:
-                self._read(self._four_bytes(kind, length), deadline)
-                return None
-            if kind is PduType.ABORT:
-                _, _, source, reason = self._read(self._four_bytes(kind, length), deadline)
-                raise PeerAborted(source, reason)
-            if kind is not PduType.P_DATA_TF:
-                raise ProtocolViolation(f"{kind.name} during data transfer", AbortReason.UNEXPECTED_PDU)
-            if length > self._max_pdu_bytes + _PDU_TOLERANCE_BYTES:
-                raise TooLarge(f"P-DATA-TF of {length} bytes; {self._max_pdu_bytes} were agreed")
-            self._pdu_left = length
-        if self._pdu_left < _PDV_HEADER_BYTES:
-            raise ProtocolViolation(f"{self._pdu_left} bytes where a presentation data value belongs")
-        size, context_id, control = struct.unpack(">LBB", self._read(_PDV_HEADER_BYTES, deadline))
-        if not 2 <= size <= self._pdu_left - 4:
-            raise ProtocolViolation(f"a presentation data value of {size} bytes in {self._pdu_left} bytes of a PDU")
-        self._pdu_left -= 4 + size
-        return Fragment(context_id, bool(control & 1), bool(control & 2), self._read(size - 2, deadline))
+        header = self._next_value(deadline)
+        if header is None:
+            return None
+        size, self._value_left = self._value_left, 0
+        return Fragment(header.context_id, header.is_command, header.is_last, self._read(size, deadline))
+
+    def read_data_set(
+        self, context_id: int, max_bytes: int, deadline_after: Callable[[int], float]
+    ) -> Iterator[list[memoryview]]:
+        """The data set that follows a command, as much at a time as the buffer takes.
+
+        Each list holds views of the buffer, which are void when the next list is asked for. `deadline_after` says
+        until when more must come after so many bytes. Raises AssociationLost, TooLarge over `max_bytes`.
+        """
+        gathered: list[memoryview] = []
+        received = 0
+        is_last = False
+        while self._value_left or not is_last:
+            deadline = deadline_after(received)
+            if not self._value_left:
+                if gathered and self._input.room < _HEADERS_BYTES:
+                    yield gathered
+                    gathered = []
+                header = self._next_value(deadline)
+                if header is None or header.is_command or header.context_id != context_id:
+                    raise ProtocolViolation("a data set that ends before its last fragment")
+                is_last = header.is_last
+                received += self._value_left
+                if received > max_bytes:
+                    raise TooLarge(f"a data set of more than {max_bytes} bytes")
+                continue
+            if not self._input.buffered:
+                if not self._input.room:
+                    yield gathered
+                    gathered = []
+                self._input.deadline = deadline
+                self._input.fill()
+            piece = self._input.take(self._value_left)
+            self._value_left -= len(piece)
+            gathered.append(piece)
+        yield gathered
 
     def send(self, pdu: bytes, deadline: float) -> None:
         """Send whole PDUs; raises TooSlow or TransportLost."""
@@ -211,10 +193,12 @@ class UpperLayer:
         try:
             if not isinstance(self._sock, ssl.SSLSocket):  # TLS knows no half-closed transport
                 self._sock.shutdown(socket.SHUT_WR)
-            self._raw.deadline = deadline
-            room = bytearray(_BUFFER_BYTES)
+            room = bytearray(_SMALL_BUFFER_BYTES)
             thrown_away = 0
-            while thrown_away < _LINGER_BYTES and (count := self._raw.readinto(room)):
+            while thrown_away < _LINGER_BYTES:
+                self._sock.settimeout(remaining(deadline))
+                if not (count := self._sock.recv_into(room)):
+                    return
                 thrown_away += count
         except OSError:
             return
@@ -232,26 +216,39 @@ class UpperLayer:
             raise ProtocolViolation(f"{kind.name} of {length} bytes; 4 are expected")
         return length
 
-    def _read(self, count: int, deadline: float) -> bytes:
-        data = self._arriving(lambda: self._input.read(count), deadline)
-        if len(data) < count:
-            raise TransportLost("the peer closed the transport")
-        return data
+    def _next_value(self, deadline: float) -> _ValueHeader | None:
+        """The header of the next presentation data value, whose length is then `_value_left`; None at a release."""
+        if self._pdu_left == 0:
+            kind, length = self._read_header(deadline)
+            if kind is PduType.RELEASE_RQ:
+                self._read(self._four_bytes(kind, length), deadline)
+                return None
+            if kind is PduType.ABORT:
+                _, _, source, reason = self._read(self._four_bytes(kind, length), deadline)
+                raise PeerAborted(source, reason)
+            if kind is not PduType.P_DATA_TF:
+                raise ProtocolViolation(f"{kind.name} during data transfer", AbortReason.UNEXPECTED_PDU)
+            if length > self._max_pdu_bytes + _PDU_TOLERANCE_BYTES:
+                raise TooLarge(f"P-DATA-TF of {length} bytes; {self._max_pdu_bytes} were agreed")
+            self._pdu_left = length
+        if self._pdu_left < _PDV_HEADER_BYTES:
+            raise ProtocolViolation(f"{self._pdu_left} bytes where a presentation data value belongs")
+        size, context_id, control = struct.unpack(">LBB", self._read(_PDV_HEADER_BYTES, deadline))
+        if not 2 <= size <= self._pdu_left - 4:
+            raise ProtocolViolation(f"a presentation data value of {size} bytes in {self._pdu_left} bytes of a PDU")
+        self._pdu_left -= 4 + size
+        self._value_left = size - 2
+        return _ValueHeader(context_id, bool(control & 1), bool(control & 2))
 
-    def _arriving(self, read: Callable[[], bytes], deadline: float) -> bytes:
-        self._raw.deadline = deadline
-        try:
-            return read()
-        except TimeoutError:
-            raise TooSlow("nothing more arrived in time") from None
-        except OSError as error:
-            raise TransportLost(f"the transport failed: {error.strerror or type(error).__name__}") from error
+    def _read(self, count: int, deadline: float) -> bytes:
+        self._input.deadline = deadline
+        return self._input.read(count)
 
     def _send(self, pdu: bytes, deadline: float) -> None:
         unsent = memoryview(pdu)
         try:
             while unsent:
-                self._sock.settimeout(_remaining(deadline))
+                self._sock.settimeout(remaining(deadline))
                 unsent = unsent[self._sock.send(unsent) :]
         except TimeoutError:
             raise TooSlow("the peer stopped taking data") from None

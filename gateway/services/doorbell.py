@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError
 
 from gateway.errors import Unavailable
 from gateway.flow import QUEUE_OF, TRANSFER_QUEUE
+from gateway.services import redis_qos
 from gateway.settings import Settings
 
 # Redis calls the most urgent 0; each step is a list of its own
@@ -21,6 +22,7 @@ PRIORITY_STEPS = [0, 3, 6, 9]
 
 def make_app(settings: Settings) -> Celery:
     """The Celery application of this node."""
+    redis_qos.install()
     app = Celery("athanor", broker=settings.broker_url)
     app.conf.update(
         task_serializer="json",

@@ -34,6 +34,7 @@ _FIRST_RESTART_S = 0.2
 _LONGEST_RESTART_S = 30.0
 _STEADY_AFTER_S = 20.0  # a process that ran this long may be restarted at once again
 _LOOK_EVERY_S = 0.1
+_LISTEN_S = 5.0
 
 _LIBC = ctypes.CDLL(None)
 
@@ -52,6 +53,8 @@ class Child:
     wait_s: float = _FIRST_RESTART_S
     restarts: int = 0
     ready: threading.Event = field(default_factory=threading.Event)
+    run: int = 0
+    silent_s: float = 0.0  # since its last sign of life, counted while we run ourselves
 
     @property
     def is_alive(self) -> bool:
@@ -122,6 +125,7 @@ class Supervisor:
         if child is not self._broker:
             environment["NOTIFY_SOCKET"] = self._listen(child)
         child.ready.clear()
+        child.silent_s = 0.0
         child.started_at = time.monotonic()
         child.process = subprocess.Popen(  # noqa: S603 - our own command line
             child.command,
@@ -132,15 +136,21 @@ class Supervisor:
         log.info("started", child=child.name, pid=child.process.pid)
 
     def _listen(self, child: Child) -> str:
-        """Hear the child say READY=1 in the background; the address to hand to it."""
+        """Hear in the background what this run of the child has to say; the address to hand to it."""
         channel = ReadyChannel()
+        child.run += 1
+        run = child.run
 
-        def wait() -> None:
+        def listen() -> None:
             with channel:
-                if channel.wait(_READY_WITHIN_S):
-                    child.ready.set()
+                while child.run == run:
+                    heard = channel.hear(_LISTEN_S)
+                    if heard and child.run == run:
+                        child.silent_s = 0.0
+                    if "READY=1" in heard:
+                        child.ready.set()
 
-        threading.Thread(target=wait, daemon=True, name=f"ready-{child.name}").start()
+        threading.Thread(target=listen, daemon=True, name=f"hear-{child.name}").start()
         return channel.address
 
     def _wait_until_ready(self, child: Child) -> None:
@@ -153,9 +163,12 @@ class Supervisor:
                 raise Unavailable(f"{child.name}: not ready within {_READY_WITHIN_S:g} s; its log above says why")
 
     def _look_after(self) -> None:
-        """Restart what died, each with its own growing pause."""
+        """Kill what gives no sign of life, and restart what died, each with its own growing pause."""
         for child in self._all():
-            if child.process is None or child.is_alive:
+            if child.process is None:
+                continue
+            if child.is_alive:
+                self._miss(child)
                 continue
             if child.restart_at == 0.0:
                 if time.monotonic() - child.started_at > _STEADY_AFTER_S:
@@ -172,6 +185,16 @@ class Supervisor:
                 child.restart_at = 0.0
                 child.restarts += 1
                 self._start(child)
+
+    def _miss(self, child: Child) -> None:
+        """A process that was ready once says every other second that it lives; the broker says nothing."""
+        if child is self._broker or not child.ready.is_set():
+            return
+        child.silent_s += _LOOK_EVERY_S
+        if child.silent_s > self._settings.node.watchdog_s and child.process is not None:
+            log.error("killed", child=child.name, reason="no sign of life", for_s=round(child.silent_s))
+            child.process.kill()
+            child.silent_s = 0.0
 
     def _stop_all(self) -> None:
         """The SCP first, so that nothing new comes; the broker last, so that everybody can still speak."""

@@ -21,8 +21,9 @@ from gateway.errors import Unavailable
 from gateway.flow import PROCESS_QUEUE
 from gateway.services.doorbell import Doorbell, make_app
 from gateway.services.notify import notify
+from gateway.services.watchdog import Watchdog
 from gateway.settings import Settings
-from gateway.stages.deliver import deliver
+from gateway.stages.deliver import Deliverer, threads_for
 from gateway.stages.process import Process
 from gateway.stages.route import Route
 from gateway.store import deliveries, heartbeats, jobs, outbox
@@ -49,7 +50,7 @@ def run(settings: Settings, queue: str, index: int = 0) -> None:
     else:
         _add_transfer(app, settings, database, spool, announce, owner)
         device, detail = "", {}
-        pool, threads = "threads", settings.deliver.threads
+        pool, threads = "threads", threads_for(settings)
     heart = heartbeats.Heart(database, owner, device=device, **detail)
     _when_ready(heart, owner, device)
     app.Worker(
@@ -90,19 +91,15 @@ def _add_transfer(
     def run_route(subject: str) -> None:
         route(subject)
 
-    def run_delivery(delivery_id: str) -> None:
-        deliver(
-            database,
-            spool,
-            settings.destinations,
-            settings.deliver,
-            settings.node.ae_title,
-            delivery_id,
-            owner,
-        )
-
     _task(app, outbox.ROUTE, run_route, announce)
-    _task(app, outbox.DELIVER, run_delivery, announce)
+
+    def held() -> set[str]:
+        with database.read() as connection:
+            return deliveries.held_by(connection, owner)
+
+    # destinations have timeouts of their own: what outlives its lease many times over hangs in something else
+    watchdog = Watchdog(held, 5 * settings.deliver.lease_s, alone=False)
+    _task(app, outbox.DELIVER, _watched(watchdog, Deliverer(database, spool, settings, owner)), announce)
 
 
 def _add_process(
@@ -120,8 +117,23 @@ def _add_process(
     models = Models(settings.process, index)
     models.warm(catalog)
     process = Process(database, spool, settings, catalog, models.load, owner)
-    _task(app, outbox.PROCESS, process, announce)
+
+    def held() -> set[str]:
+        with database.read() as connection:
+            return jobs.held_by(connection, owner)
+
+    watchdog = Watchdog(held, max(2.0, settings.process.lease_s / 2), alone=True)
+    _task(app, outbox.PROCESS, _watched(watchdog, process), announce)
     return models.device, {"models": models.loaded()}
+
+
+def _watched(watchdog: Watchdog, work: Callable[[str], None]) -> Callable[[str], None]:
+    def watched(subject: str) -> None:
+        with watchdog.watching(subject):
+            work(subject)
+
+    watchdog.start()
+    return watched
 
 
 def _task(app: Celery, stage: str, work: Callable[[str], None], announce: Callable[[], None]) -> None:

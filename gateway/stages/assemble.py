@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway import logs
 from gateway.domain.completeness import Complete, Policy, judge
+from gateway.killpoints import reached
 from gateway.store import judgement
 from gateway.store.database import Database
 
@@ -35,6 +36,8 @@ def _judge(database: Database, series_id: int, policy: Policy) -> bool:
             found.instances,
             {"signals": list(verdict.signals), "sentence": verdict.sentence, "instances": found.instances},
         )
+        reached("assemble.closed")
+    reached("assemble.committed")
     if closed:
         log.info("series complete", series=series_id, evidence=verdict.sentence)
     return closed

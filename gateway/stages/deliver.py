@@ -1,22 +1,32 @@
 """Deliver: send one job's result to one destination, keep the answer to each instance, try again for days.
 
 A destination is sent the stored bytes under the stored UIDs, however often: an ambiguous outcome is simply sent again.
+What keeps a delivery waiting (a hold, quiet hours, an outage, other transfers) is its destination's: see
+`gateway.store.destinations`.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from gateway import logs
 from gateway.dicom.secondary_capture import require_marks
+from gateway.domain.schedule import QuietHours, RetrySchedule
 from gateway.domain.states import DeliveryState
 from gateway.errors import DicomError, Unavailable
-from gateway.network.scu import DestinationAddress, OutgoingInstance, SendReport, send
-from gateway.network.statuses import StatusCategory, category_of
+from gateway.killpoints import reached
+from gateway.network.destination import DestinationAddress, TransferStopped
+from gateway.network.outcomes import SendReport
+from gateway.network.outgoing import OutgoingInstance
+from gateway.network.pace import Bandwidth
+from gateway.network.statuses import is_taken
+from gateway.network.stow import StowAddress
 from gateway.network.tls import TlsFiles
-from gateway.settings import Deliver, Destination
+from gateway.network.transfer import Address, transfer
+from gateway.settings import Deliver, Destination, Settings
 from gateway.store import deliveries
 from gateway.store.database import Database
 from gateway.store.deliveries import Claim, ToSend
@@ -24,138 +34,214 @@ from gateway.store.spool import Spool
 
 # answers are written in groups: each write renews the lease
 _WRITE_EVERY_S = 0.5
+_RENEWALS_IN_A_LEASE = 4
+_ROUTING_THREADS = 4
 
 log = logs.get("deliver")
 
 
-class _Answers:
-    """Collects the answers of one association and writes them in groups."""
+@dataclass(frozen=True, slots=True)
+class Deliverer:
+    """Sends deliveries for one process; `owner` is its name in leases.
 
-    def __init__(self, database: Database, claimed: Claim) -> None:
+    The bandwidth of a destination is shared by all transfers of the process.
+    """
+
+    database: Database
+    spool: Spool
+    settings: Settings
+    owner: str
+    _bandwidths: dict[str, Bandwidth] = field(init=False)
+
+    def __post_init__(self) -> None:
+        limits = {name: one.bandwidth_bytes_per_s for name, one in self.settings.destinations.items()}
+        bandwidths = {name: Bandwidth(limit) for name, limit in limits.items() if limit}
+        object.__setattr__(self, "_bandwidths", bandwidths)
+
+    def __call__(self, delivery_id: str) -> None:
+        """Claim a delivery and carry it to its next state; does nothing when it may not go now."""
+        claimed = self._claim(delivery_id)
+        if claimed is None:
+            return
+        with logs.bind(delivery=delivery_id, job=claimed.job_id, series=claimed.series_id):
+            destination = self.settings.destinations.get(claimed.destination)
+            if destination is None:
+                self._end(
+                    claimed, DeliveryState.FAILED,
+                    f"destination {claimed.destination}: found none of that name in the settings; add it, then resend",
+                )  # fmt: skip
+                return
+            reached("deliver.claimed")
+            try:
+                self._send(claimed, destination)
+            except TransferStopped:
+                log.warning("transfer stopped: cancelled, or taken over by another worker")
+            except Unavailable:
+                raise  # the database does not answer: the lease ends by itself
+            except Exception as error:  # noqa: BLE001 - the edge of a delivery: whatever it was is kept and shown
+                log.error("attempt failed", **logs.failure(error))
+                self._try_later(claimed, f"{type(error).__name__}: {error}")
+
+    def _claim(self, delivery_id: str) -> Claim | None:
+        with self.database.write() as connection:
+            name = deliveries.destination_of(connection, delivery_id)
+            if name is None:
+                return None
+            destination = self.settings.destinations.get(name)
+            return deliveries.claim(
+                connection, delivery_id, self.owner, self.settings.deliver.lease_s,
+                places_at(destination, self.settings.deliver),
+                quiet_until=quiet_until(destination, time.time()),
+            )  # fmt: skip
+
+    def _send(self, claimed: Claim, destination: Destination) -> None:
+        progress = _Progress(self.database, claimed, self._bandwidths.get(claimed.destination))
+        try:
+            instances = [_marked(self.spool, item, progress) for item in claimed.to_send]
+        except (DicomError, OSError) as error:
+            self._end(claimed, DeliveryState.FAILED, f"not sent: {error}")
+            return
+        address = address_of(destination, self.settings.deliver, self.settings.node.ae_title)
+        report = transfer(address, instances, progress.answered, progress.pace)
+        reached("deliver.sent")
+        progress.write()
+        reached("deliver.recorded")
+        self._conclude(claimed, report)
+
+    def _conclude(self, claimed: Claim, report: SendReport) -> None:
+        left = [outcome for outcome in report.outcomes if not outcome.is_delivered]
+        if not left:
+            asks = self.settings.destinations[claimed.destination].commitment
+            self._end(claimed, DeliveryState.COMMITTING if asks else DeliveryState.DELIVERED, None)
+            return
+        words = "; ".join(dict.fromkeys(outcome.explanation for outcome in left))
+        reason = f"{len(left)} of {len(report.outcomes)} instances not accepted: {words}"
+        if any(outcome.worth_retrying for outcome in left):
+            self._try_later(claimed, reason, report)
+        else:
+            self._end(claimed, DeliveryState.FAILED, reason)
+
+    def _try_later(self, claimed: Claim, reason: str, report: SendReport | None = None) -> None:
+        """Back to the queue, each time for longer, or FAILED when its time is over."""
+        settings = self.settings.deliver
+        is_outage = report is not None and report.is_outage
+        asked_s = report.failure.retry_after_s if report is not None and report.failure is not None else 0.0
+        at_least_s = min(asked_s, settings.longest_retry_s)
+        schedule = RetrySchedule(settings.first_retry_s, settings.growth, settings.longest_retry_s, at_least_s)
+        # progress begins the waits anew
+        attempt = claimed.attempt if report is None or is_outage else 1
+        retry_in_s = schedule.wait_s(claimed.delivery_id, attempt)
+        state = DeliveryState.FAILED if claimed.time_left_s < 0 else DeliveryState.QUEUED
+        self._end(claimed, state, reason, retry_in_s, schedule if is_outage else None)
+
+    def _end(
+        self,
+        claimed: Claim,
+        state: DeliveryState,
+        reason: str | None,
+        retry_in_s: float | None = None,
+        outage: RetrySchedule | None = None,
+    ) -> None:
+        if state is not DeliveryState.QUEUED:
+            retry_in_s = None
+        with self.database.write() as connection:
+            mine = deliveries.end(connection, claimed, state, error=reason, retry_in_s=retry_in_s, outage=outage)
+        reached("deliver.ended")
+        log.log(
+            logging.WARNING if reason else logging.INFO,
+            "delivery" if mine else "delivery taken over by another worker, or cancelled",
+            state=state.value, destination=claimed.destination, reason=reason, retry_in_s=retry_in_s,
+        )  # fmt: skip
+
+
+class _Progress:
+    """Writes the answers of one transfer in groups, keeps its lease alive, and keeps to the bandwidth."""
+
+    def __init__(self, database: Database, claimed: Claim, bandwidth: Bandwidth | None) -> None:
         self._database = database
         self._claimed = claimed
+        self._bandwidth = bandwidth
         self._ids = {item.sop_instance_uid: item.derived_id for item in claimed.to_send}
         self._unwritten: dict[int, tuple[int, str, bool]] = {}
         self._written_at = time.monotonic()
 
-    def __call__(self, sop_instance_uid: str, status: int, words: str) -> None:
-        accepted = category_of(status) is not StatusCategory.FAILURE
-        self._unwritten[self._ids[sop_instance_uid]] = (status, words, accepted)
+    def answered(self, sop_instance_uid: str, status: int, words: str) -> None:
+        """An instance has its answer."""
+        self._unwritten[self._ids[sop_instance_uid]] = (status, words, is_taken(status))
         if time.monotonic() - self._written_at > _WRITE_EVERY_S:
             self.write()
 
+    def pace(self, count: int) -> None:
+        """`count` bytes are about to go. Raises TransferStopped when the delivery is no longer ours."""
+        self._renew()
+        if self._bandwidth is not None and count:
+            self._bandwidth.take(count)
+            self._renew()
+
+    def _renew(self) -> None:
+        if time.monotonic() - self._written_at > self._claimed.lease_s / _RENEWALS_IN_A_LEASE:
+            self.write()
+
     def write(self) -> None:
+        """Write the answers that there are, and renew the lease."""
         with self._database.write() as connection:
-            deliveries.record_answers(connection, self._claimed, self._unwritten)
+            mine = deliveries.record_answers(connection, self._claimed, self._unwritten)
         self._unwritten = {}
         self._written_at = time.monotonic()
+        if not mine:
+            raise TransferStopped("the lease was lost")
 
 
-def deliver(
-    database: Database,
-    spool: Spool,
-    destinations: Mapping[str, Destination],
-    settings: Deliver,
-    calling_ae_title: str,
-    delivery_id: str,
-    owner: str,
-) -> None:
-    """Claim a delivery and carry it to its next state; does nothing when there is nothing to claim."""
-    with database.write() as connection:
-        claimed = deliveries.claim(connection, delivery_id, owner, settings.lease_s, settings.per_destination)
-    if claimed is None:
-        return
-    with logs.bind(delivery=delivery_id, job=claimed.job_id, series=claimed.series_id):
-        destination = destinations.get(claimed.destination)
-        if destination is None:
-            _end(
-                database, claimed, DeliveryState.FAILED,
-                f"destination {claimed.destination}: found none of that name in the settings; add it, then resend",
-            )  # fmt: skip
-            return
-        try:
-            _send(database, spool, destination, settings, calling_ae_title, claimed)
-        except Unavailable:
-            raise  # the database does not answer: the lease ends by itself
-        except Exception as error:  # noqa: BLE001 - the edge of a delivery: whatever it was is kept and shown
-            log.error("attempt failed", **logs.failure(error))
-            _try_later(database, claimed, settings, f"{type(error).__name__}: {error}")
-
-
-def _send(
-    database: Database,
-    spool: Spool,
-    destination: Destination,
-    settings: Deliver,
-    calling_ae_title: str,
-    claimed: Claim,
-) -> None:
-    try:
-        instances = [_marked(spool, item) for item in claimed.to_send]
-    except (DicomError, OSError) as error:
-        _end(database, claimed, DeliveryState.FAILED, f"not sent: {error}")
-        return
-    answers = _Answers(database, claimed)
-    report = send(address_of(destination, settings, calling_ae_title), instances, answers)
-    answers.write()
-    _conclude(database, claimed, settings, report)
-
-
-def _marked(spool: Spool, item: ToSend) -> OutgoingInstance:
+def _marked(spool: Spool, item: ToSend, progress: _Progress) -> OutgoingInstance:
     """The file, after a last look: nothing that is damaged or could pass for acquired leaves this node."""
+    progress.pace(0)
     path = spool.require_intact(item.path, item.sha256)
     require_marks(path)
     return OutgoingInstance(path, item.sop_class_uid, item.sop_instance_uid, item.transfer_syntax_uid)
 
 
-def address_of(destination: Destination, settings: Deliver, calling_ae_title: str) -> DestinationAddress:
-    """A destination of the settings as the SCU takes it."""
+def places_at(destination: Destination | None, settings: Deliver) -> int:
+    """How many transfers a destination may have at a time."""
+    return (destination.concurrency if destination else None) or settings.per_destination
+
+
+def threads_for(settings: Settings) -> int:
+    """How many threads a transfer worker needs for no destination ever to wait for another."""
+    places = sum(places_at(destination, settings.deliver) for destination in settings.destinations.values())
+    return settings.deliver.threads or places + _ROUTING_THREADS
+
+
+def quiet_until(destination: Destination | None, now_s: float) -> float | None:
+    """The end of the quiet hours in which a destination is, in seconds since 1970; None outside of them."""
+    if destination is None or destination.quiet_hours is None:
+        return None
+    return QuietHours.parse(destination.quiet_hours, destination.time_zone).until(now_s)
+
+
+def address_of(destination: Destination, settings: Deliver, calling_ae_title: str) -> Address:
+    """A destination of the settings as it is sent to."""
     tls = destination.tls
+    files = TlsFiles(tls.certificate, tls.key, tls.ca) if tls else None
+    server_name = tls.server_name or None if tls else None
+    if destination.stow_url is not None:
+        return StowAddress(
+            url=destination.stow_url,
+            token_file=destination.token_file,
+            tls=files,
+            tls_server_name=server_name,
+            connect_timeout_s=settings.connect_timeout_s,
+            response_timeout_s=settings.response_timeout_s,
+            batch_bytes=destination.batch_bytes,
+        )
     return DestinationAddress(
         ae_title=destination.ae_title,
         host=destination.host,
         port=destination.port,
         calling_ae_title=calling_ae_title,
-        tls=TlsFiles(tls.certificate, tls.key, tls.ca) if tls else None,
-        tls_server_name=tls.server_name or None if tls else None,
+        tls=files,
+        tls_server_name=server_name,
         connect_timeout_s=settings.connect_timeout_s,
         response_timeout_s=settings.response_timeout_s,
+        # each piece and each answer has its deadline; how many there are is not the destination's fault
+        total_timeout_s=math.inf,
     )
-
-
-def _conclude(database: Database, claimed: Claim, settings: Deliver, report: SendReport) -> None:
-    left = [outcome for outcome in report.outcomes if not outcome.is_delivered]
-    if not left:
-        _end(database, claimed, DeliveryState.DELIVERED, None)
-        return
-    words = "; ".join(dict.fromkeys(outcome.explanation for outcome in left))
-    reason = f"{len(left)} of {len(report.outcomes)} instances not accepted: {words}"
-    if any(outcome.worth_retrying for outcome in left):
-        _try_later(database, claimed, settings, reason)
-    else:
-        _end(database, claimed, DeliveryState.FAILED, reason)
-
-
-def _try_later(database: Database, claimed: Claim, settings: Deliver, reason: str) -> None:
-    """Back to the queue, each time for longer, or FAILED when its time is over."""
-    if claimed.time_left_s < 0:
-        _end(database, claimed, DeliveryState.FAILED, reason)
-        return
-    wait_s = settings.first_retry_s * settings.growth ** min(claimed.attempt - 1, 64)
-    _end(database, claimed, DeliveryState.QUEUED, reason, min(wait_s, settings.longest_retry_s))
-
-
-def _end(
-    database: Database,
-    claimed: Claim,
-    state: DeliveryState,
-    reason: str | None,
-    retry_in_s: float | None = None,
-) -> None:
-    with database.write() as connection:
-        mine = deliveries.end(connection, claimed, state, error=reason, retry_in_s=retry_in_s)
-    log.log(
-        logging.WARNING if reason else logging.INFO,
-        "delivery" if mine else "delivery taken over by another worker",
-        state=state.value, destination=claimed.destination, reason=reason, retry_in_s=retry_in_s,
-    )  # fmt: skip

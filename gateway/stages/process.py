@@ -27,6 +27,7 @@ from gateway.dicom.secondary_capture import derive_series
 from gateway.dicom.volume import SourceSeries, read_series
 from gateway.domain.states import JobState
 from gateway.errors import Unavailable, UnsuitableSeries
+from gateway.killpoints import reached
 from gateway.settings import Destination, Settings
 from gateway.store import jobs
 from gateway.store.database import Database
@@ -94,6 +95,7 @@ class Process:
         if claimed is None:
             return
         with logs.bind(job=job_id, series=claimed.series_id, attempt=claimed.attempt):
+            reached("process.claimed")
             log.info("started", pipeline=claimed.pipeline_id, instances=len(claimed.paths))
             try:
                 self._run(claimed)
@@ -125,16 +127,21 @@ class Process:
                 {spec.inputs[0].role: source.volume},
                 lambda done, of: progress(_DECODED + (_INFERRED - _DECODED) * done / of),
             )
+        reached("process.inferred")
         with progress.step("encode"):
             files, profiles = self._encode(claimed, spec, source, result, progress)
+        reached("process.output")
         with self.database.write() as connection:
             state = jobs.succeed(
                 connection, claimed, files, profiles, give_up_s=self.settings.deliver.give_up_s,
                 pipeline_version=spec.version, weights_sha256=spec.generator.sha256, seconds=progress.seconds,
             )  # fmt: skip
+            is_kept = state is JobState.SUCCEEDED and jobs.is_kept(connection, claimed)
+            reached("process.written")
+        reached("process.committed")
         if state is None:
             raise LeaseLost
-        if state is JobState.SUPERSEDED:
+        if not is_kept:
             self.spool.remove_attempt(claimed.job_id, claimed.attempt)
         self.spool.remove_other_attempts(claimed.job_id, claimed.attempt)
         log.info("ended", state=state.value, seconds=progress.seconds)

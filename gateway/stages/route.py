@@ -13,9 +13,10 @@ from gateway.domain.conditions import AssociationFacts
 from gateway.domain.rules import HIGHEST_PRIORITY, Selection, select
 from gateway.domain.states import SeriesState
 from gateway.errors import Unavailable
-from gateway.store import jobs, outbox, rulebook
+from gateway.killpoints import reached
+from gateway.store import outbox, routing, rulebook
 from gateway.store.database import Database
-from gateway.store.jobs import NewJob, SeriesToRoute
+from gateway.store.routing import NewJob, SeriesToRoute
 from gateway.store.spool import Spool
 
 log = logs.get("route")
@@ -34,7 +35,7 @@ class Route:
         """Route the series and revision of `subject` (``id:revision``); nothing when that was done or overtaken."""
         series_id, _, revision = subject.partition(":")
         with self.database.write() as connection:
-            to_route = jobs.series_to_route(connection, int(series_id), int(revision))
+            to_route = routing.series_to_route(connection, int(series_id), int(revision))
             if to_route is None:
                 outbox.claimed(connection, outbox.ROUTE, subject)
         if to_route is None:
@@ -71,6 +72,7 @@ class Route:
             )
             for won in selection.winners
         ]
+        reached("route.decided")
         state = SeriesState.ROUTED if new else SeriesState.UNMATCHED
         reason = None if new else f"none of {len(versions)} rules matches"
         self._end(to_route, state, reason=reason, attributes=attributes, selection=selection, new=new)
@@ -79,7 +81,7 @@ class Route:
         """Why the series must not be processed; one marked instance blocks the whole series."""
         with self.database.read() as connection:
             for header in headers:
-                reason = find_marks(header, self.own, lambda uid: jobs.is_derived(connection, uid))
+                reason = find_marks(header, self.own, lambda uid: routing.is_derived(connection, uid))
                 if reason is not None:
                     return reason
         return None
@@ -96,7 +98,7 @@ class Route:
     ) -> None:
         table: Any = selection.to_table() if selection else None
         with self.database.write() as connection:
-            jobs.end_routing(
+            routing.end_routing(
                 connection,
                 to_route,
                 state,
@@ -106,4 +108,6 @@ class Route:
                 jobs=new,
                 max_attempts=self.max_attempts,
             )
+            reached("route.written")
+        reached("route.committed")
         log.info("routed", state=state.value, reason=reason, jobs=len(new))

@@ -9,19 +9,27 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.compiler import compiles
 
 from gateway.errors import ConfigurationError, Unavailable
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_TIMEOUT_S = 30.0
+LOCK_OF_MIGRATIONS, LOCK_OF_THE_CLOCK = 0x41544801, 0x41544802  # PostgreSQL advisory locks: "ATH" and a number
+# how soon a server that went without a word is missed (libpq, seconds but for the last, milliseconds)
+_LIBPQ = {
+    "connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}  # fmt: skip
+_READ_ONLY = "25006"  # SQLSTATE of a server that takes no writes, as a standby does
 
 
 class now(sa.sql.functions.FunctionElement[float]):  # noqa: N801 - reads as the SQL function it is
@@ -71,6 +79,7 @@ class Database:
         else:
             self.engine = sa.create_engine(
                 self.url,
+                connect_args=_LIBPQ,
                 pool_pre_ping=True,
                 pool_size=16,
                 max_overflow=64,
@@ -88,8 +97,9 @@ class Database:
                         yield connection
                 finally:
                     connection.info["immediate"] = False
-        except (OperationalError, sa.exc.TimeoutError) as error:
-            raise Unavailable(f"database {self.url.get_backend_name()}: {_cause(error)}") from error
+        except (DBAPIError, sa.exc.TimeoutError) as error:
+            self._report(error)
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -97,20 +107,62 @@ class Database:
         try:
             with self.engine.connect() as connection, connection.begin():
                 yield connection
-        except (OperationalError, sa.exc.TimeoutError) as error:
+        except (DBAPIError, sa.exc.TimeoutError) as error:
+            self._report(error)
+            raise
+
+    def _report(self, error: DBAPIError | sa.exc.TimeoutError) -> None:
+        """Raise Unavailable when `error` is the database's state and not our statement."""
+        if _is_outage(error):
             raise Unavailable(f"database {self.url.get_backend_name()}: {_cause(error)}") from error
 
+    def revision(self) -> str | None:
+        """The revision of the schema; None for an empty database."""
+        with self.read() as connection:
+            if not connection.dialect.has_table(connection, "alembic_version"):
+                return None
+            return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+    def require_current(self) -> None:
+        """Raise ConfigurationError when the schema is not the one that this program was written for."""
+        found, expected = self.revision(), head()
+        if found == expected:
+            return
+        advice = "install the program that made it" if found and found > expected else "run `athanor migrate`"
+        raise ConfigurationError(f"database: found schema {found or 'none'}; expected {expected}; {advice}")
+
     def upgrade(self, revision: str = "head") -> None:
-        """Bring the schema to `revision`."""
+        """Bring the schema to `revision`. Raises ConfigurationError when it is that of a later program."""
+        from alembic import command  # a third of a second that no other use of the database has to pay
+
+        found = self.revision()
+        if found is not None and found > head():
+            raise ConfigurationError(
+                f"database: found schema {found}; expected {head()} or earlier; install the program that made it"
+            )
         with self.engine.connect() as connection:
+            self._alone(connection)
             command.upgrade(self._alembic(connection), revision)
 
     def downgrade(self, revision: str) -> None:
         """Take the schema back to `revision` (``base`` = empty)."""
+        from alembic import command
+
         with self.engine.connect() as connection:
+            self._alone(connection)
             command.downgrade(self._alembic(connection), revision)
 
+    def _alone(self, connection: Connection) -> None:
+        """Begin the transaction of a migration: of two at once, the second waits and finds nothing to do."""
+        connection.info["immediate"] = True
+        connection.begin()
+        connection.info["immediate"] = False
+        if not self.is_sqlite:
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_OF_MIGRATIONS)))
+
     def _alembic(self, connection: Connection) -> Config:
+        from alembic.config import Config
+
         config = Config()
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection
@@ -124,6 +176,21 @@ class Database:
     def close(self) -> None:
         """Give every pooled connection back."""
         self.engine.dispose()
+
+
+def head() -> str:
+    """The revision of the schema that this program was written for."""
+    return max(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
+
+
+def _is_outage(error: DBAPIError | sa.exc.TimeoutError) -> bool:
+    if not isinstance(error, DBAPIError):
+        return True
+    return (
+        isinstance(error, sa.exc.OperationalError)
+        or error.connection_invalidated
+        or getattr(error.orig, "sqlstate", None) == _READ_ONLY
+    )
 
 
 def _cause(error: Exception) -> str:

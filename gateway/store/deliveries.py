@@ -9,13 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gateway.domain.states import DeliveryState, delivery_sources
-from gateway.store import outbox, timeline
+from gateway.domain.schedule import RetrySchedule
+from gateway.domain.states import DELIVERY_ENDED, DeliveryState, delivery_sources
+from gateway.store import destinations, outbox, timeline
 from gateway.store.database import now
+from gateway.store.destinations import Gate
 from gateway.store.tables import delivery, delivery_instance, derived, job
-
-# a place that is given back is offered at once; this is for one that was lost with a dead sender
-_ASK_AGAIN_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +39,61 @@ class Claim:
     job_id: str
     series_id: int
     destination: str
-    per_destination: int
+    places: int  # transfers that the destination may have at a time
     to_send: tuple[ToSend, ...]
     time_left_s: float  # until it is given up
 
 
-def claim(connection: Connection, delivery_id: str, owner: str, lease_s: float, per_destination: int) -> Claim | None:
-    """Take a queued delivery, or None when there is nothing to do or the destination has its fill of associations."""
-    sending = delivery.alias("sending")
-    at_work = (
-        sa.select(sa.func.count())
-        .where(sending.c.destination == delivery.c.destination, sending.c.state == DeliveryState.SENDING)
-        .scalar_subquery()
-    )
+def destination_of(connection: Connection, delivery_id: str) -> str | None:
+    """Where a delivery goes; None when there is none of that id."""
+    name = connection.execute(
+        sa.select(delivery.c.destination).where(delivery.c.id == delivery_id)
+    ).scalar_one_or_none()
+    if name is None:
+        outbox.claimed(connection, outbox.DELIVER, delivery_id)
+    return name
+
+
+def claim(
+    connection: Connection,
+    delivery_id: str,
+    owner: str,
+    lease_s: float,
+    places: int,
+    *,
+    quiet_until: float | None = None,
+) -> Claim | None:
+    """Take a queued delivery, or None when it may not go: there is nothing to do, or the destination is not open.
+
+    `places` is how many transfers the destination may have at a time, `quiet_until` the end of its quiet hours.
+    """
+    name = destination_of(connection, delivery_id)
+    if name is None:
+        return None
+    gate = destinations.lock(connection, name)
+    outbox.claimed(connection, outbox.DELIVER, delivery_id)
+    row = connection.execute(sa.select(delivery).where(delivery.c.id == delivery_id)).one()
+    if row.state != DeliveryState.QUEUED:
+        destinations.announce_next(connection, gate, places)  # it may have been announced for the only free place
+        return None
+    if gate.is_held:
+        return None  # the release announces it
+    if quiet_until is not None:
+        destinations.be_quiet(connection, name, quiet_until)
+        outbox.add(connection, outbox.DELIVER, delivery_id, due_at=quiet_until)
+        return None
+    if max(row.not_before, gate.opens_at) > gate.now:
+        destinations.announce_next(connection, gate, places)
+        return None
+    if destinations.at_work(connection, name) >= gate.places(places):
+        return None  # whoever is at work announces the next
+    return _take(connection, delivery_id, owner, lease_s, places)
+
+
+def _take(connection: Connection, delivery_id: str, owner: str, lease_s: float, places: int) -> Claim:
     row = connection.execute(
         sa.update(delivery)
-        .where(
-            delivery.c.id == delivery_id,
-            delivery.c.state == DeliveryState.QUEUED,
-            delivery.c.not_before <= now(),
-            at_work < per_destination,
-        )
+        .where(delivery.c.id == delivery_id)
         .values(
             state=DeliveryState.SENDING,
             attempt=delivery.c.attempt + 1,
@@ -69,11 +102,7 @@ def claim(connection: Connection, delivery_id: str, owner: str, lease_s: float, 
             started_at=sa.func.coalesce(delivery.c.started_at, now()),
         )
         .returning(delivery, now().label("now"))
-    ).one_or_none()
-    if row is None:
-        _leave(connection, delivery_id)
-        return None
-    outbox.claimed(connection, outbox.DELIVER, delivery_id)
+    ).one()
     to_send = connection.execute(
         sa.select(derived)
         .join(delivery_instance, delivery_instance.c.derived_id == derived.c.id)
@@ -82,45 +111,13 @@ def claim(connection: Connection, delivery_id: str, owner: str, lease_s: float, 
     ).all()
     series_id = connection.execute(sa.select(job.c.series_id).where(job.c.id == row.job_id)).scalar_one()
     return Claim(
-        delivery_id, row.attempt, lease_s, row.job_id, series_id, row.destination, per_destination,
+        delivery_id, row.attempt, lease_s, row.job_id, series_id, row.destination, places,
         tuple(
             ToSend(item.id, item.sop_instance_uid, item.sop_class_uid, item.transfer_syntax_uid, item.path, item.sha256)
             for item in to_send
         ),
         row.give_up_at - row.now,
     )  # fmt: skip
-
-
-def _leave(connection: Connection, delivery_id: str) -> None:
-    """Nothing was claimed: a delivery whose destination is busy waits for a free place, any other for nothing."""
-    row = connection.execute(
-        sa.select(delivery.c.state, delivery.c.not_before, now().label("now")).where(delivery.c.id == delivery_id)
-    ).one_or_none()
-    if row is not None and row.state == DeliveryState.QUEUED:
-        due = row.not_before if row.not_before > row.now else row.now + _ASK_AGAIN_S
-        outbox.add(connection, outbox.DELIVER, delivery_id, due_at=due)
-    else:
-        outbox.claimed(connection, outbox.DELIVER, delivery_id)
-
-
-def _offer_place(connection: Connection, claimed: Claim) -> None:
-    """A place at the destination is free: announce those that have waited longest for one.
-
-    As many as there are places: when two deliveries end at once and offer to the same, no place stays empty.
-    """
-    waiting = connection.execute(
-        sa.select(delivery.c.id)
-        .where(
-            delivery.c.destination == claimed.destination,
-            delivery.c.state == DeliveryState.QUEUED,
-            delivery.c.not_before <= now(),
-            delivery.c.id != claimed.delivery_id,
-        )
-        .order_by(delivery.c.created_at)
-        .limit(claimed.per_destination)
-    ).scalars()
-    for delivery_id in waiting.all():
-        outbox.add(connection, outbox.DELIVER, delivery_id)
 
 
 def _mine(claimed: Claim) -> Any:
@@ -131,9 +128,14 @@ def _mine(claimed: Claim) -> Any:
     )
 
 
+def renew(connection: Connection, claimed: Claim) -> bool:
+    """Bytes go out: the lease begins anew. False when the delivery is no longer ours."""
+    renewed = connection.execute(sa.update(delivery).where(_mine(claimed)).values(lease_until=now() + claimed.lease_s))
+    return renewed.rowcount == 1
+
+
 def record_answers(connection: Connection, claimed: Claim, answers: Mapping[int, tuple[int, str, bool]]) -> bool:
     """Keep the answers (derived id -> status, words, accepted) and renew the lease. False when no longer ours."""
-    renewed = connection.execute(sa.update(delivery).where(_mine(claimed)).values(lease_until=now() + claimed.lease_s))
     for derived_id, (status, words, accepted) in answers.items():
         # an acceptance is a fact whoever reports it; it is never taken back
         connection.execute(
@@ -145,7 +147,9 @@ def record_answers(connection: Connection, claimed: Claim, answers: Mapping[int,
             )
             .values(status=status, comment=words, **({"accepted_at": now()} if accepted else {}))
         )
-    return renewed.rowcount == 1
+    if any(accepted for _, _, accepted in answers.values()):
+        destinations.took_something(connection, claimed.destination, claimed.places)
+    return renew(connection, claimed)
 
 
 def end(
@@ -155,10 +159,15 @@ def end(
     *,
     error: str | None = None,
     retry_in_s: float | None = None,
+    outage: RetrySchedule | None = None,
 ) -> bool:
-    """SENDING to DELIVERED, to FAILED, or back to QUEUED for `retry_in_s` seconds. False when no longer ours."""
-    ended = state is not DeliveryState.QUEUED
-    row = connection.execute(
+    """SENDING to COMMITTING, DELIVERED, FAILED, or back to QUEUED for `retry_in_s` seconds. False when no longer ours.
+
+    `outage` says when a destination that took nothing is asked again, and that it was one.
+    """
+    waits = state is DeliveryState.QUEUED
+    gate = destinations.lock(connection, claimed.destination)
+    moved = connection.execute(
         sa.update(delivery)
         .where(_mine(claimed), delivery.c.state.in_(delivery_sources(state)))
         .values(
@@ -166,32 +175,63 @@ def end(
             error=error,
             lease_owner=None,
             lease_until=None,
-            finished_at=now() if ended else None,
+            finished_at=now() if state in DELIVERY_ENDED else None,
             not_before=now() + (retry_in_s or 0.0),
         )
-        .returning(delivery.c.not_before)
-    ).one_or_none()
-    if row is None:
+    )
+    if moved.rowcount == 0:
         return False
-    if not ended:
-        outbox.add(connection, outbox.DELIVER, claimed.delivery_id, due_at=row.not_before)
-    _offer_place(connection, claimed)
+    if state is DeliveryState.COMMITTING:
+        outbox.add(connection, outbox.COMMIT, claimed.delivery_id)
+    if outage is not None:
+        destinations.took_nothing(connection, gate, claimed.delivery_id, error or "", outage)
+        gate = destinations.lock(connection, claimed.destination)
+        _give_up_overdue(connection, gate, error or "")
     timeline.record(
-        connection, claimed.series_id, "deliver", state.lower() if ended else "will try again",
+        connection, claimed.series_id, "deliver", "will try again" if waits else state.lower(),
         job_id=claimed.job_id, destination=claimed.destination, attempt=claimed.attempt, reason=error,
         retry_in_s=retry_in_s,
     )  # fmt: skip
+    destinations.announce_next(connection, gate, claimed.places)
     return True
 
 
+def _give_up_overdue(connection: Connection, gate: Gate, error: str) -> None:
+    """What waits behind an outage ends when its time is over, without an attempt of its own."""
+    reason = f"given up after waiting for {gate.name}: {error}"
+    rows = connection.execute(
+        sa.update(delivery)
+        .where(
+            delivery.c.destination == gate.name,
+            delivery.c.state == DeliveryState.QUEUED,
+            delivery.c.give_up_at < now(),
+        )
+        .values(state=DeliveryState.FAILED, error=reason, finished_at=now())
+        .returning(delivery.c.job_id)
+    ).all()
+    for row in rows:
+        _record(connection, row.job_id, "failed", destination=gate.name, reason=reason)
+
+
+def held_by(connection: Connection, owner: str) -> set[str]:
+    """Ids of the deliveries on which `owner` holds a lease that has not ended."""
+    mine = sa.and_(
+        delivery.c.lease_owner == owner, delivery.c.state == DeliveryState.SENDING, delivery.c.lease_until > now()
+    )
+    return set(connection.execute(sa.select(delivery.c.id).where(mine)).scalars())
+
+
 def take_back(connection: Connection, *, owner: str | None = None) -> int:
-    """Return deliveries whose lease ended, or all those of `owner`, to the queue. Their number."""
+    """Return deliveries whose lease ended, or all those of `owner`, to the queue; FAILED when their time is over.
+
+    Their number.
+    """
     lost = delivery.c.lease_owner == owner if owner else delivery.c.lease_until < now()
     rows = connection.execute(
         sa.update(delivery)
         .where(delivery.c.state == DeliveryState.SENDING, lost)
         .values(
-            state=DeliveryState.QUEUED,
+            state=sa.case((delivery.c.give_up_at < now(), DeliveryState.FAILED), else_=DeliveryState.QUEUED),
             lease_owner=None,
             lease_until=None,
             not_before=now(),
@@ -201,8 +241,33 @@ def take_back(connection: Connection, *, owner: str | None = None) -> int:
     ).scalars()
     taken = list(rows)
     for delivery_id in taken:
+        # announced in any case: whoever finds that it has ended, announces the next
         outbox.add(connection, outbox.DELIVER, delivery_id)
     return len(taken)
+
+
+def cancel(connection: Connection, delivery_id: str, *, by: str) -> bool:
+    """An administrator's wish: a delivery that has not ended does. What was accepted stays where it is."""
+    name = destination_of(connection, delivery_id)
+    if name is None:
+        return False
+    gate = destinations.lock(connection, name)
+    row = connection.execute(
+        sa.update(delivery)
+        .where(delivery.c.id == delivery_id, delivery.c.state.in_(delivery_sources(DeliveryState.CANCELLED)))
+        .values(
+            state=DeliveryState.CANCELLED, error=f"cancelled by {by}", lease_owner=None, lease_until=None,
+            finished_at=now(),
+        )
+        .returning(delivery.c.job_id)
+    ).one_or_none()  # fmt: skip
+    if row is None:
+        return False
+    outbox.claimed(connection, outbox.DELIVER, delivery_id)
+    _record(connection, row.job_id, "cancelled", destination=name, by=by)
+    # how many places there are, the settings know: one is free for certain
+    destinations.announce_next(connection, gate, destinations.at_work(connection, name) + 1)
+    return True
 
 
 def send_again(connection: Connection, delivery_id: str, *, whole: bool, give_up_s: float) -> bool:
@@ -218,7 +283,7 @@ def send_again(connection: Connection, delivery_id: str, *, whole: bool, give_up
             give_up_at=now() + give_up_s,
             finished_at=None,
         )
-        .returning(delivery.c.job_id)
+        .returning(delivery.c.job_id, delivery.c.destination)
     ).one_or_none()
     if row is None:
         return False
@@ -226,5 +291,22 @@ def send_again(connection: Connection, delivery_id: str, *, whole: bool, give_up
         connection.execute(
             sa.update(delivery_instance).where(delivery_instance.c.delivery_id == delivery_id).values(accepted_at=None)
         )
+    _record(connection, row.job_id, "asked for again", destination=row.destination, whole=whole)
     outbox.add(connection, outbox.DELIVER, delivery_id)
     return True
+
+
+def failed(connection: Connection, name: str) -> list[str]:
+    """The deliveries to a destination that FAILED, whose result was not superseded; oldest first."""
+    rows = connection.execute(
+        sa.select(delivery.c.id)
+        .join(job, job.c.id == delivery.c.job_id)
+        .where(delivery.c.destination == name, delivery.c.state == DeliveryState.FAILED, job.c.superseded.is_(False))
+        .order_by(delivery.c.created_at)
+    )
+    return list(rows.scalars())
+
+
+def _record(connection: Connection, job_id: str, what: str, **detail: Any) -> None:
+    series_id = connection.execute(sa.select(job.c.series_id).where(job.c.id == job_id)).scalar_one()
+    timeline.record(connection, series_id, "deliver", what, job_id=job_id, **detail)

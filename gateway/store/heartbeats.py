@@ -30,22 +30,26 @@ class Heart:
     def __init__(self, database: Database, process: str, **detail: Any) -> None:
         self._database = database
         self._process = process
-        self._detail = {"pid": os.getpid(), **detail}
+        self.detail = {"pid": os.getpid(), **detail}
         with database.write() as connection:
             row = outbox.insert_for(connection, heartbeat).values(
-                process=process, at=now(), started_at=now(), detail=self._detail
+                process=process, at=now(), started_at=now(), detail=self.detail
             )
             connection.execute(
                 row.on_conflict_do_update(
                     index_elements=["process"],
-                    set_={"at": now(), "started_at": now(), "detail": self._detail},
+                    set_={"at": now(), "started_at": now(), "detail": self.detail},
                 )
             )
 
-    def beat(self) -> None:
-        """Still alive."""
+    def beat(self, **changes: Any) -> None:
+        """Still alive, perhaps with something new to say."""
+        self.detail |= changes
+        news = {"detail": self.detail} if changes else {}
         with self._database.write() as connection:
-            connection.execute(sa.update(heartbeat).where(heartbeat.c.process == self._process).values(at=now()))
+            connection.execute(
+                sa.update(heartbeat).where(heartbeat.c.process == self._process).values(at=now(), **news)
+            )
 
     def end(self) -> None:
         """Stopped as asked: there is nothing to miss."""
@@ -56,6 +60,11 @@ class Heart:
 def forget_all(connection: Connection) -> None:
     """On the only machine of a node, before its processes start: earlier ones are gone, whatever they were called."""
     connection.execute(sa.delete(heartbeat))
+
+
+def forget_dead(connection: Connection, older_than_s: float) -> int:
+    """Processes that have given no sign of life for so long are no news any more. Their number."""
+    return connection.execute(sa.delete(heartbeat).where(heartbeat.c.at < now() - older_than_s)).rowcount
 
 
 def all_of(connection: Connection) -> list[Heartbeat]:

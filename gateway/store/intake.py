@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from gateway.dicom.header import InstanceHeader
-from gateway.domain.completeness import (
-    AssociationState,
-)
+from gateway.domain.completeness import AssociationState
 from gateway.domain.states import DeliveryState, JobState, SeriesState, series_sources
 from gateway.store import outbox, timeline
 from gateway.store.database import now
@@ -48,8 +47,25 @@ class StoredFile:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A durable instance that wants its row; `pending` is its second name in the spool, kept until it has it."""
+
+    header: InstanceHeader
+    file: StoredFile
+    caller: Caller
+    pending: Path | None = None
+
+
+_KEPT_BESIDE = "SOP Instance UID is stored already with other bytes; the first is used, this one is kept beside it"
+_REPLACED = "SOP Instance UID came again with other bytes; the newest is used, this one is kept beside it"
+
+OnConflict = Literal["keep-first", "newest", "refuse"]
+"""Which file of a SOP Instance UID is used when others come; the others are kept beside it and flagged."""
+
+
 class Raced(Exception):  # noqa: N818 - the statement, not the suffix, says what it is
-    """Another association recorded the same SOP Instance UID in this very moment: ask again."""
+    """Another process recorded the same SOP Instance UID in this very moment: ask again."""
 
 
 class Arrival(Enum):
@@ -60,19 +76,22 @@ class Arrival(Enum):
     CONFLICT = "conflict"  # the same SOP Instance UID with other bytes
 
 
-def open_association(connection: Connection, caller: Caller) -> None:
-    """Record an association that was accepted."""
-    connection.execute(
-        outbox.insert_for(connection, association)
-        .values(
-            id=caller.association_id,
-            calling_ae_title=caller.calling_ae_title,
-            called_ae_title=caller.called_ae_title,
-            address=caller.address,
-            opened_at=now(),
+def open_associations(connection: Connection, callers: Sequence[Caller], process: str) -> None:
+    """Record associations that `process` accepted."""
+    if callers:
+        connection.execute(
+            outbox.insert_for(connection, association).values(opened_at=now()).on_conflict_do_nothing(),
+            [
+                {
+                    "id": caller.association_id,
+                    "calling_ae_title": caller.calling_ae_title,
+                    "called_ae_title": caller.called_ae_title,
+                    "address": caller.address,
+                    "process": process,
+                }
+                for caller in callers
+            ],
         )
-        .on_conflict_do_nothing()
-    )
 
 
 def end_association(connection: Connection, association_id: str, end: AssociationState) -> None:
@@ -88,22 +107,14 @@ def end_association(connection: Connection, association_id: str, end: Associatio
     )
 
 
-def abort_open_associations(connection: Connection) -> int:
-    """At the start of the SCP: associations that its predecessor left open ended with it. Their number."""
-    left = connection.execute(sa.select(association.c.id).where(association.c.ended_at.is_(None))).scalars().all()
-    for association_id in left:
+def abort_open_associations(connection: Connection, process: str) -> int:
+    """Of a process that is dead: the associations that it left open ended with it. Their number."""
+    of_it = sa.or_(association.c.process == process, association.c.process.is_(None))
+    left = connection.execute(sa.select(association.c.id).where(association.c.ended_at.is_(None), of_it))
+    ids = left.scalars().all()
+    for association_id in ids:
         end_association(connection, association_id, AssociationState.ABORTED)
-    return len(left)
-
-
-def known_file(connection: Connection, sop_instance_uid: str) -> StoredFile | None:
-    """The stored file of a SOP Instance UID."""
-    row = connection.execute(
-        sa.select(instance.c.path, instance.c.size_bytes, instance.c.sha256).where(
-            instance.c.sop_instance_uid == sop_instance_uid
-        )
-    ).one_or_none()
-    return StoredFile(row.path, row.size_bytes, row.sha256) if row else None
+    return len(ids)
 
 
 def known_paths(connection: Connection, paths: Sequence[str]) -> set[str]:
@@ -113,86 +124,139 @@ def known_paths(connection: Connection, paths: Sequence[str]) -> set[str]:
     return set(connection.execute(instances.union(quarantined)).scalars())
 
 
-def record_instance(
-    connection: Connection, header: InstanceHeader, file: StoredFile, caller: Caller, *, judge_after_s: float
-) -> Arrival:
-    """Record one durable instance under its series; a late one raises the revision and reopens the series.
+def record_instances(
+    connection: Connection, arrived: Sequence[Arrived], *, judge_after_s: float, on_conflict: OnConflict = "keep-first"
+) -> list[Arrival]:
+    """Record durable instances under their series; a late one raises the revision and reopens its series.
 
     Raises Raced; the transaction is then to be rolled back.
     """
+    used = _used_files(connection, [one.header.sop_instance_uid for one in arrived])
+    fresh: dict[str, list[Arrived]] = {}
+    again: dict[str, str] = {}
+    conflicts: list[tuple[Arrived, str | None]] = []
+    arrivals = []
+    for one in arrived:
+        uid, series_uid = one.header.sop_instance_uid, one.header.series_instance_uid
+        if uid not in used:
+            used[uid] = _Used(one.file.path, series_uid)
+            fresh.setdefault(series_uid, []).append(one)
+            arrivals.append(Arrival.NEW)
+        elif used[uid].path == one.file.path:  # the spool gives the same place to the same bytes
+            again[uid] = one.caller.association_id
+            arrivals.append(Arrival.SAME)
+        else:
+            replaces = on_conflict == "newest" and used[uid].series_uid == series_uid
+            conflicts.append((one, used[uid].path if replaces else None))
+            if replaces:
+                used[uid] = _Used(one.file.path, series_uid)
+            arrivals.append(Arrival.CONFLICT)
+    for _, of_series in sorted(fresh.items()):  # in one order, so that two processes never wait for each other
+        _add_to_series(connection, of_series, judge_after_s)
+    _vouch(connection, again)
+    for one, replaced in conflicts:
+        if replaced is not None:
+            _replace(connection, one, judge_after_s)
+        reason, path = (_REPLACED, replaced) if replaced is not None else (_KEPT_BESIDE, one.file.path)
+        record_quarantine(connection, one.caller, status=0x0000, reason=reason, path=path)
+    return arrivals
+
+
+@dataclass(frozen=True, slots=True)
+class _Used:
+    """The file that stands for a SOP Instance UID, and its series."""
+
+    path: str
+    series_uid: str
+
+
+def _used_files(connection: Connection, sop_instance_uids: Sequence[str]) -> dict[str, _Used]:
+    rows = connection.execute(
+        sa.select(instance.c.sop_instance_uid, instance.c.path, series.c.uid)
+        .join(series, series.c.id == instance.c.series_id)
+        .where(instance.c.sop_instance_uid.in_(sop_instance_uids))
+    )
+    return {row.sop_instance_uid: _Used(row.path, row.uid) for row in rows}
+
+
+def _add_to_series(connection: Connection, arrived: Sequence[Arrived], judge_after_s: float) -> None:
+    """New instances of one series. Raises Raced."""
+    header, caller = arrived[0].header, arrived[0].caller
     wanted = _series_query(connection, header)
     row = connection.execute(wanted).one_or_none()
     if row is None:
-        if (known := known_file(connection, header.sop_instance_uid)) is not None:
-            return _again(connection, header, file, caller, known)
         _insert_series(connection, header, caller, judge_after_s)
         row = connection.execute(wanted).one()
     is_late = row.state != SeriesState.RECEIVING
-    if not _insert_instance(connection, header, file, caller, row.id, row.revision + is_late):
-        known = known_file(connection, header.sop_instance_uid)
-        if known is None or row.instances == 0:
-            raise Raced
-        return _again(connection, header, file, caller, known)
+    inserted = connection.execute(
+        outbox.insert_for(connection, instance)
+        .values(received_at=now())
+        .on_conflict_do_nothing(index_elements=["sop_instance_uid"])
+        .returning(instance.c.id),
+        [{"series_id": row.id, "revision": row.revision + is_late, **_columns(one)} for one in arrived],
+    )
+    if len(inserted.all()) < len(arrived):
+        raise Raced
     if is_late:
         _reopen(connection, row)
     connection.execute(
         sa.update(series)
         .where(series.c.id == row.id)
-        .values(instances=series.c.instances + 1, last_received_at=now(), judge_at=now() + judge_after_s)
+        .values(instances=series.c.instances + len(arrived), last_received_at=now(), judge_at=now() + judge_after_s)
     )
-    return Arrival.NEW
 
 
-def _again(
-    connection: Connection, header: InstanceHeader, file: StoredFile, caller: Caller, known: StoredFile
-) -> Arrival:
-    """The SOP Instance UID is stored already: with these bytes, or with others."""
-    if known.sha256 != file.sha256:
-        return Arrival.CONFLICT
-    # a sender that repeats itself after an abort vouches for the instance anew: its later end is what counts
+def _replace(connection: Connection, one: Arrived, judge_after_s: float) -> None:
+    """Other bytes of a known SOP Instance UID stand for it from now on: the series has another revision."""
+    row = connection.execute(_series_query(connection, one.header)).one()
     connection.execute(
         sa.update(instance)
-        .where(instance.c.sop_instance_uid == header.sop_instance_uid)
-        .values(association_id=caller.association_id)
+        .where(instance.c.sop_instance_uid == one.header.sop_instance_uid)
+        .values(revision=row.revision + 1, received_at=now(), **_columns(one))
     )
-    return Arrival.SAME
+    if row.state != SeriesState.RECEIVING:
+        _reopen(connection, row)
+    connection.execute(
+        sa.update(series)
+        .where(series.c.id == row.id)
+        .values(revision=row.revision + 1, last_received_at=now(), judge_at=now() + judge_after_s)
+    )
+    timeline.record(connection, row.id, "receive", "instance replaced", revision=row.revision + 1)
+
+
+def _columns(one: Arrived) -> dict[str, Any]:
+    header, file = one.header, one.file
+    return {
+        "sop_instance_uid": header.sop_instance_uid,
+        "sop_class_uid": header.sop_class_uid,
+        "transfer_syntax_uid": header.transfer_syntax_uid,
+        "association_id": one.caller.association_id,
+        "path": file.path,
+        "size_bytes": file.size_bytes,
+        "sha256": file.sha256,
+        "instance_number": header.instance_number,
+        "number_of_frames": header.number_of_frames,
+        "acquisition_number": header.acquisition_number,
+        "orientation": list(header.image_orientation),
+        "slice_position_mm": header.slice_position_mm,
+        "images_in_acquisition": header.images_in_acquisition,
+    }
+
+
+def _vouch(connection: Connection, again: dict[str, str]) -> None:
+    """A sender that repeats itself after an abort vouches for the instance anew: its later end is what counts."""
+    if again:
+        connection.execute(
+            sa.update(instance)
+            .where(instance.c.sop_instance_uid == sa.bindparam("uid"))
+            .values(association_id=sa.bindparam("by")),
+            [{"uid": uid, "by": association_id} for uid, association_id in sorted(again.items())],
+        )
 
 
 def _series_query(connection: Connection, header: InstanceHeader) -> sa.Select[Any]:
-    wanted = sa.select(series.c.id, series.c.state, series.c.revision, series.c.instances).where(
-        series.c.uid == header.series_instance_uid
-    )
+    wanted = sa.select(series.c.id, series.c.state, series.c.revision).where(series.c.uid == header.series_instance_uid)
     return wanted if connection.dialect.name == "sqlite" else wanted.with_for_update()
-
-
-def _insert_instance(
-    connection: Connection, header: InstanceHeader, file: StoredFile, caller: Caller, series_id: int, revision: int
-) -> bool:
-    """False when a row of that SOP Instance UID is there."""
-    inserted = connection.execute(
-        outbox.insert_for(connection, instance)
-        .values(
-            sop_instance_uid=header.sop_instance_uid,
-            sop_class_uid=header.sop_class_uid,
-            transfer_syntax_uid=header.transfer_syntax_uid,
-            series_id=series_id,
-            association_id=caller.association_id,
-            revision=revision,
-            path=file.path,
-            size_bytes=file.size_bytes,
-            sha256=file.sha256,
-            received_at=now(),
-            instance_number=header.instance_number,
-            number_of_frames=header.number_of_frames,
-            acquisition_number=header.acquisition_number,
-            orientation=list(header.image_orientation),
-            slice_position_mm=header.slice_position_mm,
-            images_in_acquisition=header.images_in_acquisition,
-        )
-        .on_conflict_do_nothing(index_elements=["sop_instance_uid"])
-        .returning(instance.c.id)
-    )
-    return inserted.scalar_one_or_none() is not None
 
 
 def _insert_series(connection: Connection, header: InstanceHeader, caller: Caller, judge_after_s: float) -> None:
@@ -250,6 +314,9 @@ def _reopen(connection: Connection, row: Row[Any, Any, Any]) -> None:
             completed_at=None,
             reason=None,
             evidence=None,
+            # of what retention gave up, nothing counts any more
+            instances=sa.case((series.c.purged_at.is_not(None), 0), else_=series.c.instances),
+            purged_at=None,
         )
     )
     earlier = sa.and_(job.c.series_id == row.id, job.c.revision <= row.revision)

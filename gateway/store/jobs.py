@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from gateway.domain.states import DeliveryState, JobState, SeriesState, job_sources, series_sources
+from gateway.domain.states import DeliveryState, JobState, job_sources
 from gateway.store import outbox, timeline
 from gateway.store.database import now
 from gateway.store.tables import (
@@ -22,31 +22,6 @@ from gateway.store.tables import (
     rule_version,
     series,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesToRoute:
-    """A complete series and who sent it."""
-
-    id: int
-    uid: str
-    study_uid: str
-    revision: int
-    calling_ae_title: str
-    called_ae_title: str
-    address: str
-    paths: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """What a matching rule asks for."""
-
-    rule_version_id: int
-    pipeline_id: str
-    options: Mapping[str, Any]
-    destinations: tuple[str, ...]
-    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +60,8 @@ class DerivedFile:
     sha256: str
 
 
-def series_to_route(connection: Connection, series_id: int, revision: int) -> SeriesToRoute | None:
-    """The series, if it is COMPLETE in that revision; its files in the order of InstanceNumber."""
-    row = connection.execute(
-        sa.select(series).where(
-            series.c.id == series_id, series.c.revision == revision, series.c.state == SeriesState.COMPLETE
-        )
-    ).one_or_none()
-    if row is None:
-        return None
-    return SeriesToRoute(
-        row.id, row.uid, row.study_uid, row.revision, row.calling_ae_title, row.called_ae_title, row.address,
-        _paths(connection, series_id),
-    )  # fmt: skip
-
-
-def _paths(connection: Connection, series_id: int) -> tuple[str, ...]:
+def paths_of(connection: Connection, series_id: int) -> tuple[str, ...]:
+    """The files of a series in the order of InstanceNumber."""
     return tuple(
         connection.execute(
             sa.select(instance.c.path)
@@ -108,72 +69,6 @@ def _paths(connection: Connection, series_id: int) -> tuple[str, ...]:
             .order_by(instance.c.instance_number, instance.c.id)
         ).scalars()
     )
-
-
-def is_derived(connection: Connection, uid: str) -> bool:
-    """Whether a SOP Instance or Series Instance UID is one of our own results: the ledger of the loop guard."""
-    return connection.execute(
-        sa.select(sa.exists().where(sa.or_(derived.c.sop_instance_uid == uid, derived.c.series_instance_uid == uid)))
-    ).scalar_one()
-
-
-def end_routing(
-    connection: Connection,
-    to_route: SeriesToRoute,
-    state: SeriesState,
-    *,
-    reason: str | None,
-    selection: Any,
-    attributes: Any,
-    jobs: Sequence[NewJob],
-    max_attempts: int,
-) -> bool:
-    """Write what routing decided, with its jobs, in one transaction. False when the series changed meanwhile."""
-    moved = connection.execute(
-        sa.update(series)
-        .where(
-            series.c.id == to_route.id,
-            series.c.revision == to_route.revision,
-            series.c.state.in_(series_sources(state)),
-        )
-        .values(state=state, reason=reason, selection=selection, attributes=attributes)
-    )
-    outbox.claimed(connection, outbox.ROUTE, f"{to_route.id}:{to_route.revision}")
-    if moved.rowcount == 0:
-        return False
-    timeline.record(connection, to_route.id, "route", state.lower(), reason=reason)
-    for new in jobs:
-        _insert_job(connection, to_route, new, max_attempts)
-    return True
-
-
-def _insert_job(connection: Connection, to_route: SeriesToRoute, new: NewJob, max_attempts: int) -> None:
-    job_id = str(uuid.uuid4())
-    inserted = connection.execute(
-        outbox.insert_for(connection, job)
-        .values(
-            id=job_id,
-            series_id=to_route.id,
-            revision=to_route.revision,
-            rule_version_id=new.rule_version_id,
-            pipeline_id=new.pipeline_id,
-            options=dict(new.options),
-            destinations=list(new.destinations),
-            priority=new.priority,
-            state=JobState.QUEUED,
-            attempt=0,
-            max_attempts=max_attempts,
-            not_before=now(),
-            progress=0.0,
-            superseded=False,
-            created_at=now(),
-        )
-        .on_conflict_do_nothing()
-        .returning(job.c.id)
-    ).scalar_one_or_none()
-    if inserted is not None:
-        timeline.record(connection, to_route.id, "route", "job made", job_id=job_id, pipeline=new.pipeline_id)
-        outbox.add(connection, outbox.PROCESS, job_id, priority=new.priority)
 
 
 def claim(connection: Connection, job_id: str, owner: str, lease_s: float) -> Claim | None:
@@ -213,7 +108,7 @@ def claim(connection: Connection, job_id: str, owner: str, lease_s: float) -> Cl
     return Claim(
         job_id, row.attempt, lease_s, row.series_id, source.study_uid, source.uid, row.revision, row.pipeline_id,
         row.options, tuple(row.destinations), row.priority, f"{rule.name}@{rule.version}",
-        _paths(connection, row.series_id),
+        paths_of(connection, row.series_id),
     )  # fmt: skip
 
 
@@ -228,6 +123,12 @@ def renew(connection: Connection, claimed: Claim, progress: float) -> bool:
         sa.update(job).where(_mine(claimed)).values(lease_until=now() + claimed.lease_s, progress=progress)
     )
     return renewed.rowcount == 1
+
+
+def held_by(connection: Connection, owner: str) -> set[str]:
+    """Ids of the jobs on which `owner` holds a lease that has not ended."""
+    mine = sa.and_(job.c.lease_owner == owner, job.c.state == JobState.RUNNING, job.c.lease_until > now())
+    return set(connection.execute(sa.select(job.c.id).where(mine)).scalars())
 
 
 def free_series_number(connection: Connection, claimed: Claim, source_number: int) -> int:
@@ -280,15 +181,31 @@ def succeed(
         return state
     ids: dict[str, list[int]] = {}
     for file in files:
-        key = connection.execute(
-            sa.insert(derived)
-            .values(job_id=claimed.job_id, **{name: getattr(file, name) for name in DerivedFile.__slots__})
-            .returning(derived.c.id)
-        ).scalar_one()
-        ids.setdefault(file.profile, []).append(key)
+        ids.setdefault(file.profile, []).append(_insert_derived(connection, claimed, file))
     for destination, profile in profiles.items():
         _insert_delivery(connection, claimed, destination, profile, ids[profile], give_up_s)
     return state
+
+
+def _insert_derived(connection: Connection, claimed: Claim, file: DerivedFile) -> int:
+    """The id of a derived instance: that of the first to be made when another job has made it already."""
+    made = connection.execute(
+        outbox.insert_for(connection, derived)
+        .values(job_id=claimed.job_id, **{name: getattr(file, name) for name in DerivedFile.__slots__})
+        .on_conflict_do_nothing()
+        .returning(derived.c.id)
+    ).scalar_one_or_none()
+    if made is not None:
+        return int(made)
+    same = sa.select(derived.c.id).where(
+        derived.c.sop_instance_uid == file.sop_instance_uid, derived.c.profile == file.profile
+    )
+    return int(connection.execute(same).scalar_one())
+
+
+def is_kept(connection: Connection, claimed: Claim) -> bool:
+    """Whether a row speaks of what this job made; not when another had made it before."""
+    return bool(connection.execute(sa.select(sa.exists().where(derived.c.job_id == claimed.job_id))).scalar_one())
 
 
 def _insert_delivery(
@@ -299,6 +216,17 @@ def _insert_delivery(
     derived_ids: list[int],
     give_up_s: float,
 ) -> None:
+    another = sa.exists().where(
+        delivery_instance.c.derived_id == derived_ids[0],
+        delivery_instance.c.delivery_id == delivery.c.id,
+        delivery.c.destination == destination,
+    )
+    if connection.execute(sa.select(another)).scalar_one():
+        timeline.record(
+            connection, claimed.series_id, "process", "another job sends it", job_id=claimed.job_id,
+            destination=destination,
+        )  # fmt: skip
+        return
     delivery_id = str(uuid.uuid4())
     connection.execute(
         sa.insert(delivery).values(
@@ -378,11 +306,16 @@ def run_again(connection: Connection, job_id: str) -> bool:
 
     Attempts are never counted anew: a worker that slept since the first must not take another for its own.
     """
+    without_result = job_sources(JobState.QUEUED) - {JobState.RUNNING, JobState.SUCCEEDED}
+    return _back_to_queue(connection, job_id, without_result, "asked for again")
+
+
+def _back_to_queue(connection: Connection, job_id: str, sources: Collection[JobState], what: str) -> bool:
     row = connection.execute(
         sa.update(job)
         .where(
             job.c.id == job_id,
-            job.c.state.in_(job_sources(JobState.QUEUED) - {JobState.RUNNING}),
+            job.c.state.in_(sources),
             job.c.superseded.is_(False),
         )
         .values(
@@ -396,6 +329,53 @@ def run_again(connection: Connection, job_id: str) -> bool:
     ).one_or_none()
     if row is None:
         return False
-    timeline.record(connection, row.series_id, "process", "asked for again", job_id=job_id)
+    timeline.record(connection, row.series_id, "process", what, job_id=job_id)
     outbox.add(connection, outbox.PROCESS, job_id, priority=row.priority)
+    return True
+
+
+def files_of(connection: Connection, job_id: str) -> list[tuple[str, str]]:
+    """Path and SHA-256 of each derived instance of a job."""
+    rows = connection.execute(sa.select(derived.c.path, derived.c.sha256).where(derived.c.job_id == job_id))
+    return [(row.path, row.sha256) for row in rows]
+
+
+def make_again(connection: Connection, job_id: str) -> bool:
+    """An administrator's wish: a job that SUCCEEDED and whose files are lost makes them again.
+
+    False when a destination has one of them, or is being sent one: other bytes must not come under the same UIDs.
+    """
+    of_job = sa.select(delivery.c.id).where(delivery.c.job_id == job_id)
+    begun = sa.exists().where(
+        delivery.c.job_id == job_id, delivery.c.state.in_([DeliveryState.SENDING, DeliveryState.COMMITTING])
+    )
+    accepted = sa.exists().where(
+        delivery_instance.c.derived_id == derived.c.id,
+        derived.c.job_id == job_id,
+        delivery_instance.c.accepted_at.is_not(None),
+    )
+    if connection.execute(sa.select(sa.or_(begun, accepted))).scalar_one():
+        return False
+    if not _back_to_queue(connection, job_id, {JobState.SUCCEEDED}, "files lost, made again"):
+        return False
+    connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.delivery_id.in_(of_job)))
+    connection.execute(sa.delete(delivery).where(delivery.c.job_id == job_id))
+    connection.execute(sa.delete(derived).where(derived.c.job_id == job_id))
+    return True
+
+
+def cancel(connection: Connection, job_id: str, *, by: str) -> bool:
+    """An administrator's wish: a job that has not ended does. Who works on it learns so at its next step."""
+    row = connection.execute(
+        sa.update(job)
+        .where(job.c.id == job_id, job.c.state.in_(job_sources(JobState.CANCELLED)))
+        .values(
+            state=JobState.CANCELLED, error=f"cancelled by {by}", lease_owner=None, lease_until=None, finished_at=now()
+        )
+        .returning(job.c.series_id)
+    ).one_or_none()
+    if row is None:
+        return False
+    outbox.claimed(connection, outbox.PROCESS, job_id)
+    timeline.record(connection, row.series_id, "process", "cancelled", job_id=job_id, by=by)
     return True

@@ -18,7 +18,7 @@ from pydicom.uid import (
 from sqlalchemy.engine import Connection
 
 from gateway.domain.completeness import AssociationEvidence, AssociationState, InstanceEvidence, SeriesEvidence
-from gateway.domain.states import SeriesState, series_sources
+from gateway.domain.states import SeriesState
 from gateway.store import outbox, timeline
 from gateway.store.database import now
 from gateway.store.tables import association, instance, series
@@ -123,7 +123,7 @@ def close_series(
             series.c.id == series_id,
             series.c.revision == revision,
             series.c.instances == instances,
-            series.c.state.in_(series_sources(SeriesState.COMPLETE)),
+            series.c.state == SeriesState.RECEIVING,
         )
         .values(state=SeriesState.COMPLETE, completed_at=now(), judge_at=None, waiting_for=None, evidence=evidence)
     )

@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from gateway.killpoints import reached
 from gateway.store.database import Database, now
 from gateway.store.tables import outbox
 
-ROUTE, PROCESS, DELIVER = "route", "process", "deliver"
+ROUTE, PROCESS, DELIVER, COMMIT, VOUCH = "route", "process", "deliver", "commit", "vouch"
 _BATCH = 200
 
 # (stage, subject, priority); raises gateway.errors.Unavailable when the broker does not take it
@@ -72,10 +73,12 @@ def relay(database: Database, publish: Publish) -> int:
         return 0
     for row in rows:
         publish(row.stage, row.subject, row.priority)
+    reached("announce.published")
     with database.write() as connection:
         connection.execute(
             sa.update(outbox).where(outbox.c.id.in_([row.id for row in rows])).values(published_at=now())
         )
+    reached("announce.marked")
     return len(rows)
 
 

@@ -174,3 +174,13 @@ def is_finished(connection: Connection, series_id: int, revision: int = 1) -> bo
         delivery.c.state.not_in(DELIVERY_ENDED),
     )
     return not connection.execute(sa.select(sa.or_(jobs_open, deliveries_open))).scalar_one()
+
+
+def series_header(connection: Connection, series_id: int) -> Row | None:
+    """The kept header of a series and who sent it; None when there is no such series, or it was never routed."""
+    row = connection.execute(
+        sa.select(series.c.attributes, series.c.calling_ae_title, series.c.called_ae_title, series.c.address).where(
+            series.c.id == series_id
+        )
+    ).one_or_none()
+    return dict(row._mapping) if row and row.attributes is not None else None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -15,8 +16,9 @@ from gateway.domain.rules import Rule, require_activatable
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from gateway.store.database import Database, now
+from gateway.store.outbox import insert_for
 from gateway.store.rules_file import read_rules
-from gateway.store.tables import rule_version
+from gateway.store.tables import rule_draft, rule_version
 from pipelines.catalog import Catalog
 
 log = logs.get("rules")
@@ -95,6 +97,48 @@ def _insert(connection: Connection, rule: Rule, position: int, author: str, reas
         )
     )
     return version
+
+
+def history(connection: Connection, name: str) -> list[dict[str, Any]]:
+    """Every version of a rule, latest first, with author, reason and definition."""
+    rows = connection.execute(
+        sa.select(rule_version).where(rule_version.c.name == name).order_by(rule_version.c.version.desc())
+    )
+    return [dict(row._mapping) for row in rows]
+
+
+def replaced(rules: Sequence[Rule], rule: Rule) -> list[Rule]:
+    """`rules` with `rule` in the place of the one of its name, or at the end."""
+    if rule.name not in {one.name for one in rules}:
+        return [*rules, rule]
+    return [rule if one.name == rule.name else one for one in rules]
+
+
+def draft(connection: Connection, name: str) -> dict[str, Any] | None:
+    """The draft of a rule: its definition, perhaps unfinished, by whom and when."""
+    row = connection.execute(sa.select(rule_draft).where(rule_draft.c.name == name)).one_or_none()
+    return dict(row._mapping) if row else None
+
+
+def drafts(connection: Connection) -> list[dict[str, Any]]:
+    """Every draft, latest first."""
+    rows = connection.execute(sa.select(rule_draft).order_by(rule_draft.c.saved_at.desc()))
+    return [dict(row._mapping) for row in rows]
+
+
+def save_draft(connection: Connection, name: str, definition: Mapping[str, Any], author: str) -> None:
+    """Keep a draft, in the place of an older one of that name; rules in force do not change."""
+    values = {"definition": dict(definition), "author": author[:64], "saved_at": now()}
+    connection.execute(
+        insert_for(connection, rule_draft)
+        .values(name=name, **values)
+        .on_conflict_do_update(index_elements=["name"], set_=values)
+    )
+
+
+def drop_draft(connection: Connection, name: str) -> None:
+    """Forget a draft."""
+    connection.execute(sa.delete(rule_draft).where(rule_draft.c.name == name))
 
 
 def enable(connection: Connection, name: str, settings: Settings, *, enabled: bool, author: str) -> bool:

@@ -1,6 +1,7 @@
 """The spool: where the bytes are. A file is durable before anybody is told that it exists.
 
-    incoming/<process>/   files being written; whatever lies here at start was never acknowledged
+    incoming/<process>/   files being written, and a second name of each received file that has no row yet
+    incoming/<process>.lock   held by the process as long as it lives: what a dead one left is anybody's to adopt
     received/aa/<hash>/   received instances, one folder a series
     derived/<job>/        derived instances, one folder a job
     quarantine/           what was refused, as it came
@@ -10,18 +11,23 @@ No name comes from the wire: folders and files are named by SHA-256 of the UIDs.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import time
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from gateway.errors import NotDicom, OutOfResources
+from gateway.errors import ConfigurationError, NotDicom, OutOfResources
+from gateway.store.arriving import Arriving, Place, sync_folder
 from gateway.store.intake import StoredFile
 
 _FREE_SPACE_IS_OLD_AFTER_S = 0.5
+_LOCKED_WITHIN_S = 60.0
+_ASK_AGAIN_S = 0.1
+_LOOK_EVERYWHERE = "look-everywhere"
 
 
 def name_of(uid: str) -> str:
@@ -35,18 +41,73 @@ class Spool:
     def __init__(self, folder: Path, process: str, reserve_bytes: int = 0) -> None:
         self.folder = folder
         self.reserve_bytes = reserve_bytes
+        self.process = process
         self._incoming = folder / "incoming" / process
         self._free_bytes = 0
         self._asked_at = float("-inf")
         for name in (self._incoming, folder / "received", folder / "derived", folder / "quarantine"):
             name.mkdir(parents=True, exist_ok=True, mode=0o700)
 
-    def clear_incoming(self) -> int:
-        """At start: remove what this process's predecessor left half written. The number of files."""
-        left = list(self._incoming.iterdir())
-        for file in left:
-            file.unlink()
-        return len(left)
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Hold the lock of this process's incoming folder. Raises ConfigurationError when another process keeps it."""
+        until = time.monotonic() + _LOCKED_WITHIN_S
+        while not (lock := _Lock.of(self.folder / "incoming" / f"{self.process}.lock")):
+            if time.monotonic() > until:
+                raise ConfigurationError(
+                    f"spool: found another process that calls itself {self.process}; expected none; stop it first"
+                )
+            time.sleep(_ASK_AGAIN_S)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def left_by_the_dead(self) -> Iterator[list[str]]:
+        """Names of other processes that died with their incoming folder, and whose locks are held here meanwhile."""
+        names = {file.stem for file in (self.folder / "incoming").glob("*.lock")} - {self.process}
+        locks = {name: _Lock.of(self.folder / "incoming" / f"{name}.lock") for name in sorted(names)}
+        try:
+            yield [name for name, lock in locks.items() if lock]
+        finally:
+            for lock in locks.values():
+                if lock:
+                    lock.release()
+
+    def pending(self, process: str) -> Iterator[Path]:
+        """The second names of files that `process`, which is dead, received and whose rows may be missing.
+
+        What was half written is removed on the way: it was never acknowledged.
+        """
+        for file in (self.folder / "incoming" / process).glob("*.part"):
+            if file.stat().st_nlink == 1:
+                file.unlink()
+            else:
+                yield file
+
+    def is_pending(self, file: Path) -> bool:
+        """Whether the file lies in an incoming folder."""
+        return file.is_relative_to(self.folder / "incoming")
+
+    def settle(self, pending: Path | None) -> None:
+        """The row of a received file is committed: it needs no second name any more."""
+        if pending is not None:
+            pending.unlink(missing_ok=True)
+
+    def look_everywhere(self) -> None:
+        """Let the next SCP that starts look for files without rows in the whole spool: the database is another one."""
+        (self.folder / _LOOK_EVERYWHERE).touch()
+        sync_folder(self.folder)
+
+    @property
+    def is_to_be_searched(self) -> bool:
+        """Whether `look_everywhere` was asked for."""
+        return (self.folder / _LOOK_EVERYWHERE).exists()
+
+    def was_searched(self) -> None:
+        """Every file that has no row was looked at."""
+        (self.folder / _LOOK_EVERYWHERE).unlink(missing_ok=True)
 
     def path(self, relative: str) -> Path:
         """The file of a path that a row holds."""
@@ -68,25 +129,33 @@ class Spool:
                 "free some space or lower spool.reserve_bytes"
             )
 
-    def keep_received(self, series_uid: str, sop_instance_uid: str, parts: Sequence[bytes]) -> StoredFile:
-        """Make one received instance durable: written, synced, linked into place, its folder synced.
+    def receive(self, prefix: bytes) -> Arriving:
+        """A file for one instance that is about to arrive. Raises OutOfResources and OSError, as its writing does."""
+        return Arriving(self._incoming, prefix, self.require_room)
 
-        The last of `parts` is the data set. What stands before it also tells who sent it, so it is not compared: an
-        earlier file of the same UID is never overwritten, and another data set gets a name of its own beside it.
-        """
-        series = name_of(series_uid)
-        folder = self.folder / "received" / series[:2] / series
+    def link_received(self, arriving: Arriving, series_uid: str, sop_instance_uid: str) -> Place:
+        """Give a synced file its name among the received ones; durable once the folder of that name is synced."""
+        folder = self.folder_of(series_uid)
         if not folder.is_dir():
             self._make_folder(folder)
-        data_set = parts[-1]
-        sha256 = hashlib.sha256(data_set).hexdigest()
-        size = sum(len(part) for part in parts)
-        stem = name_of(sop_instance_uid)
-        place = folder / f"{stem}.dcm"
-        if not self._write(place, parts) and not _ends_with(place, data_set):
-            place = folder / f"{stem}.{sha256[:16]}.dcm"
-            self._write(place, parts)
-        return StoredFile(str(place.relative_to(self.folder)), size, sha256)
+        return arriving.link(folder, name_of(sop_instance_uid))
+
+    def folder_of(self, series_uid: str) -> Path:
+        """Where the received instances of a series lie."""
+        series = name_of(series_uid)
+        return self.folder / "received" / series[:2] / series
+
+    def place_of(self, file: Path, series_uid: str, sop_instance_uid: str) -> Path | None:
+        """The name among the received instances of a file that is pending, or that is one of them."""
+        folder, stem = self.folder_of(series_uid), name_of(sop_instance_uid)
+        first = folder / f"{stem}.dcm"
+        if first.exists() and first.samefile(file):
+            return first
+        return next((place for place in folder.glob(f"{stem}.*.dcm") if place.samefile(file)), None)
+
+    def relative(self, file: Path) -> str:
+        """The path that a row holds."""
+        return str(file.relative_to(self.folder))
 
     def keep_derived(
         self, job_id: str, attempt: int, profile: str, files: Iterator[tuple[str, bytes]]
@@ -97,22 +166,17 @@ class Spool:
         kept = []
         for sop_instance_uid, content in files:
             place = folder / f"{name_of(sop_instance_uid)}.dcm"
-            _write_synced(place, (content,))
+            _write_synced(place, content)
             kept.append(
                 StoredFile(str(place.relative_to(self.folder)), len(content), hashlib.sha256(content).hexdigest())
             )
-        _sync_folder(folder)
+        sync_folder(folder)
         return kept
 
-    def keep_quarantined(self, parts: Sequence[bytes]) -> str | None:
+    def quarantine(self, arriving: Arriving) -> str | None:
         """Keep a refused instance as it came; its path, or None when there is no room for it."""
-        place = self.folder / "quarantine" / f"{uuid.uuid4()}.dcm"
-        try:
-            self.require_room(sum(len(part) for part in parts))
-            self._write(place, parts)
-        except (OutOfResources, OSError):
-            return None
-        return str(place.relative_to(self.folder))
+        place = arriving.quarantine(self.folder / "quarantine")
+        return self.relative(place) if place else None
 
     def received_files(self) -> Iterator[Path]:
         """Every received instance in the spool, for the search for files that have no row."""
@@ -143,43 +207,36 @@ class Spool:
             folder = folder.parent
         for new in reversed(missing):
             new.mkdir(mode=0o700, exist_ok=True)
-            _sync_folder(new.parent)
+            sync_folder(new.parent)
 
-    def _write(self, place: Path, parts: Sequence[bytes]) -> bool:
-        """Write, sync and put in place, unless a file of that name is there: then False, and it is untouched."""
-        part = self._incoming / f"{uuid.uuid4()}.part"
-        linked = True
+
+class _Lock:
+    """An advisory lock that ends with the process that holds it, however that ends."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def of(cls, file: Path) -> _Lock | None:
+        """The lock of a file, or None while another process holds it."""
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            _write_synced(part, parts)
-            # a link, not a rename: of two associations with the same UID at once, neither may overwrite the other
-            place.hardlink_to(part)
-        except FileExistsError:
-            linked = False
-        finally:
-            part.unlink(missing_ok=True)
-        _sync_folder(place.parent)  # whoever linked the file may not have come to this yet
-        return linked
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return cls(descriptor)
+
+    def release(self) -> None:
+        os.close(self._descriptor)
 
 
-def _ends_with(file: Path, data_set: bytes) -> bool:
-    return file.read_bytes().endswith(data_set)
-
-
-def _write_synced(place: Path, parts: Sequence[bytes]) -> None:
+def _write_synced(place: Path, content: bytes) -> None:
     descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        for part in parts:
-            view = memoryview(part)
-            while view:
-                view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -50,6 +50,7 @@ association = Table(
     Column("opened_at", Float, nullable=False),
     Column("ended_at", Float),
     Column("end", String(16)),  # released or aborted; aborted also when the SCP died with it
+    Column("process", String(128), index=True),  # that accepted it
 )
 
 study = Table(
@@ -88,8 +89,10 @@ series = Table(
     Column("reason", Text),  # why UNMATCHED or BLOCKED
     Column("selection", JSON),  # each rule tried, with a tick or a cross and the value found
     Column("attributes", JSON),  # header of one instance, DICOM JSON model
+    Column("purged_at", Float),  # when its files were given up by retention; null again when a late instance comes
     Index(None, "state", "judge_at"),
     Index(None, "last_received_at"),
+    Index(None, "purged_at", "last_received_at"),
 )
 
 instance = Table(
@@ -124,6 +127,28 @@ quarantine = Table(
     Column("calling_ae_title", Title, nullable=False),
     Column("address", String(64), nullable=False),
     Column("path", String(255), index=True),  # null when there was no room for a copy
+)
+
+removal = Table(  # what lies in the spool still, though no row speaks of it any more: it is about to be deleted
+    "removal",
+    metadata,
+    Column("path", String(255), primary_key=True),
+    Column("modified_ns", BigInteger),  # of the file that is meant; null for a folder
+    Column("at", Float, nullable=False),
+)
+
+refusal = Table(  # the latest 1,000
+    "refusal",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("address", String(64), nullable=False),
+    Column("calling_ae_title", Title, nullable=False),
+    Column("called_ae_title", Title, nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("first_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False, index=True),
+    UniqueConstraint("address", "calling_ae_title", "called_ae_title", "reason"),
 )
 
 rule_version = Table(
@@ -224,6 +249,53 @@ delivery_instance = Table(
     Column("accepted_at", Float),
 )
 
+destination = Table(  # what there is to say of a destination besides its settings; no row: nothing
+    "destination",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("held_at", Float),  # an administrator holds it back
+    Column("held_by", String(64)),
+    Column("hold_reason", Text),
+    Column("quiet_until", Float),  # the end of the quiet hours that its deliveries met
+    Column("down_since", Float),  # the first attempt in a row in which it took nothing
+    Column("failures", Integer, nullable=False),  # such attempts in a row
+    Column("not_before", Float, nullable=False),  # while it is down: when one delivery tries again
+    Column("suspect", String(36)),  # the only delivery that failed since then, if it was only one
+    Column("error", Text),  # why it took nothing, the last time
+)
+
+delivery_commitment = Table(  # each time that a destination was asked to commit to a delivery
+    "delivery_commitment",
+    metadata,
+    Column("transaction_uid", Uid, primary_key=True),
+    Column("delivery_id", String(36), ForeignKey("delivery.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("asked_at", Float, nullable=False),
+    Column("accepted_at", Float),  # the answer to N-ACTION; the report comes later
+    Column("reported_at", Float),
+)
+
+commitment = Table(  # what peers asked us to commit to
+    "commitment",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("transaction_uid", Uid, nullable=False),
+    Column("calling_ae_title", Title, nullable=False),
+    Column("called_ae_title", Title, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("instances", JSON, nullable=False),  # SOP Class UID and SOP Instance UID of each
+    Column("state", String(16), nullable=False),
+    Column("attempt", Integer, nullable=False),  # reports begun
+    Column("lease_until", Float),  # by then whoever is reporting has ended, or died
+    Column("not_before", Float, nullable=False),  # until then the association that brought it may report
+    Column("requested_at", Float, nullable=False),
+    Column("reported_at", Float),
+    Column("give_up_at", Float, nullable=False),
+    Column("not_held", Integer),  # instances that the report says are not here
+    Column("error", Text),  # why the last report did not reach the peer
+    UniqueConstraint("calling_ae_title", "transaction_uid"),
+    Index(None, "state", "requested_at"),
+)
+
 outbox = Table(
     "outbox",
     metadata,
@@ -257,4 +329,64 @@ heartbeat = Table(
     Column("at", Float, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("detail", JSON, nullable=False),
+)
+
+person = Table(
+    "person",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("role", Title, nullable=False),
+    Column("password_hash", String(256)),  # null when somebody else vouches for the person
+    Column("active", Boolean, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("last_login_at", Float),
+    Column("failed_logins", Integer, nullable=False),  # since the last good one
+    Column("locked_until", Float, nullable=False),
+)
+
+web_session = Table(
+    "web_session",
+    metadata,
+    Column("digest", String(64), primary_key=True),  # SHA-256 of what the cookie holds
+    Column("person_id", Key, ForeignKey("person.id"), nullable=False, index=True),
+    Column("created_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("agent", String(200), nullable=False),
+)
+
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("role", Title, nullable=False),
+    Column("created_by", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("used_at", Float),
+    Column("revoked_at", Float),
+)
+
+audit = Table(  # rows are only ever added: triggers say so
+    "audit",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("at", Float, nullable=False, index=True),
+    Column("who", String(64), nullable=False),
+    Column("role", Title, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("what", String(64), nullable=False),
+    Column("subject", String(128), nullable=False),
+    Column("detail", JSON, nullable=False),
+)
+
+rule_draft = Table(
+    "rule_draft",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("definition", JSON, nullable=False),
+    Column("author", String(64), nullable=False),
+    Column("saved_at", Float, nullable=False),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from time import perf_counter
 
 import numpy as np
@@ -15,7 +14,7 @@ from pipelines import intensity
 from pipelines.errors import Unsuitable, WeightsError
 from pipelines.geometry import InPlane
 from pipelines.intensity import IntensityMap
-from pipelines.result import Check, Progress, Result
+from pipelines.result import Check, Progress, Result, timed
 from pipelines.safety.pixels import SliceQuality, inspect_slices
 from pipelines.spec import PipelineSpec
 from pipelines.volume import Volume, Voxels
@@ -43,18 +42,18 @@ class Translate:
         translated.
         """
         seconds: dict[str, float] = {}
-        with _timed(seconds, "checks"):
+        with timed(seconds, "checks"):
             inputs = self._inputs(volumes)
             quality = [inspect_slices(role, volume.voxels) for role, volume in inputs.items()]
             shows = np.logical_and.reduce([each.shows for each in quality])
-        with _timed(seconds, "intensity"):
+        with timed(seconds, "intensity"):
             real_a = self._to_unit(inputs, quality)  # (slices, roles, rows, columns)
         grid = next(iter(inputs.values()))
         _, rows, columns = grid.shape
         plan = InPlane.plan((rows, columns), grid.spacing_mm[1:], self.spec.geometry)
-        with _timed(seconds, "generator"):
+        with timed(seconds, "generator"):
             fake_b = self._translated(real_a, np.flatnonzero(shows), plan, progress)
-        with _timed(seconds, "intensity"):
+        with timed(seconds, "intensity"):
             voxels = self._scale_out.from_unit(fake_b)
         checks = (*self._notes(plan), *(check for each in quality for check in each.checks))
         return Result(grid.with_voxels(voxels, self.spec.output.unit), checks, seconds)
@@ -135,10 +134,3 @@ def _same_grid(one: Volume, other: Volume) -> bool:
             (one.direction, other.direction, 1e-4),
         )
     )
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], step: str) -> Iterator[None]:
-    started = perf_counter()
-    yield
-    seconds[step] = seconds.get(step, 0.0) + perf_counter() - started

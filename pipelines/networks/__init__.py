@@ -7,9 +7,10 @@ from types import MappingProxyType
 
 from torch import nn
 
+from pipelines.networks.denoiser import Critic, Denoiser
 from pipelines.networks.patchgan import PatchGAN
 from pipelines.networks.unet import UNet
 
-GENERATORS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"unet": UNet})
+GENERATORS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType({"unet": UNet, "denoiser": Denoiser})
 
-__all__ = ["GENERATORS", "PatchGAN", "UNet"]
+__all__ = ["GENERATORS", "Critic", "Denoiser", "PatchGAN", "UNet"]

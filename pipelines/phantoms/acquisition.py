@@ -55,7 +55,7 @@ class Scanner:
     saturation_gap_mm: float = 18.0  # from the front of the vertebrae
     coverage: tuple[float, float] = (0.9, 0.85)  # share of k-space acquired along rows and columns
     chemical_shift_px: float = 0.5  # of fat along the rows
-    full_scale: float = 1800.0  # integer that fluid in the canal gets on T2W
+    full_scale: float = 1800.0  # integer that the brighter of fluid and fat gets at the canal
 
 
 def draw_prescription(rng: np.random.Generator, slices: int = 17) -> Prescription:
@@ -133,7 +133,7 @@ def _lookup(patient: SpinePatient, sequence: Sequence) -> tuple[Plane, Plane, Pl
     rows = patient.compartments
     density = np.array([row.proton_density for row in rows])
     water = density * sequence.signal([row.t1_ms for row in rows], [row.t2_ms for row in rows])
-    fat = FAT_PROTON_DENSITY * float(sequence.signal(patient.fat.t1_ms, patient.fat.t2_ms))
+    fat = FAT_PROTON_DENSITY * sequence.fat_left * float(sequence.signal(patient.fat.t1_ms, patient.fat.t2_ms))
     fraction, texture = (np.array([getattr(row, name) for row in rows]) for name in ("fat_fraction", "texture"))
     return water.astype(np.float32), fraction.astype(np.float32), texture.astype(np.float32), fat
 
@@ -145,7 +145,7 @@ def slice_signal(
     scanner: Scanner,
     rng: np.random.Generator,
 ) -> Plane:
-    """Magnitude image of one slice, float32 (matrix, matrix), in units of the signal of CSF at the canal.
+    """Magnitude image of one slice, float32 (matrix, matrix); 1 is the brighter of CSF and pure fat at the canal.
 
     Water and fat are summed with their signs and the fat displaced by the chemical shift; complex noise is added in the
     image and cut off in k-space with the signal, so that it has the image's resolution; the magnitude is Rician.
@@ -157,7 +157,7 @@ def slice_signal(
     matrix = points.shape[0] // OVERSAMPLING
     water_px = (water[points] * (1.0 - fat_here) * solid).reshape(matrix, 2, matrix, 2).mean(axis=(1, 3))
     fat_px = (np.float32(fat) * fat_here * (points != Tissue.AIR)).reshape(matrix, 2, matrix, 2).mean(axis=(1, 3))
-    reference = abs(float(water[Tissue.CSF]))
+    reference = max(abs(float(water[Tissue.CSF])), abs(fat))  # fluid on T2W and STIR, fat on T1W
     muscle = patient.compartments[Tissue.MUSCLE].proton_density * 0.55
     sigma = muscle / scanner.snr / reference / np.sqrt(float(np.prod(scanner.coverage)))
     noise = rng.standard_normal((2, matrix, matrix), dtype=np.float32) * np.float32(sigma)

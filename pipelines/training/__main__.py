@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-from functools import partial
 from pathlib import Path
 
 import torch
 
-from pipelines.training.bank import build_bank
 from pipelines.training.pictures import draw_curves, draw_grid
 from pipelines.training.recipe import RECIPES, Recipe, read_recipe
-from pipelines.training.trainer import Trainer, translate
-from pipelines.training.visits import visit
+from pipelines.training.tasks import task_of
+from pipelines.training.trainer import translate
 
 log = logging.getLogger("pipelines.training")
 
@@ -46,9 +44,7 @@ def main() -> None:
     if arguments.command == "train":
         _train(arguments.recipe, arguments)
     elif arguments.command == "evaluate":
-        from pipelines.training.evaluation import evaluate  # scikit-image: the training extra
-
-        evaluate(arguments.recipe, arguments.out)
+        task_of(arguments.recipe).evaluate(arguments.recipe, arguments.out)
     else:
         from pipelines.training.release import release
 
@@ -61,23 +57,17 @@ def _recipe(text: str) -> Recipe:
 
 
 def _train(recipe: Recipe, arguments: argparse.Namespace) -> None:
-    sets, scales = recipe.phantoms, recipe.intensity
-    bank = build_bank(recipe, arguments.cache or arguments.out)
-    log.info("bank: %d painted slices", len(bank.points))
-    seeds = range(sets.validation_first_seed, sets.validation_first_seed + sets.validation_patients)
-    visits = [visit(seed, scales) for seed in seeds]
-    validation = [(one.real_a[index], one.real_b[index]) for one in visits for index in (2, 6, 8, 10, 13)]
-    trainer = Trainer(recipe, partial(bank.pair, crop=sets.crop, scales=scales), validation, arguments.device)
+    task = task_of(recipe)
+    trainer = task.trainer(recipe, arguments.cache or arguments.out, arguments.device)
     if arguments.resume:
         trainer.resume(arguments.out)
     trainer.train(arguments.out, arguments.minutes)
-    draw_curves(trainer.log, recipe.schedule.l1_weight, arguments.out / "curves.png")
-    samples = [validation[index] for index in (1, 2, 7, 12, 17, 22)]
+    draw_curves(trainer.log, arguments.out / "curves.png")
     generator = trainer.average.module
-    draw_grid(
-        [(real_a, translate(generator, real_a), real_b) for real_a, real_b in samples], arguments.out / "grid.png"
-    )
-    log.info("step %d after %.1f minutes, best validation L1 %.4f", trainer.step, trainer.seconds / 60, trainer.best_l1)
+    samples = task.samples(trainer.validation)
+    rows = [(*real_a, translate(generator, real_a), real_b) for real_a, real_b in samples]
+    draw_grid([[task.shown(image) for image in row] for row in rows], arguments.out / "grid.png")
+    log.info("step %d after %.1f minutes, best validation L1 %.5f", trainer.step, trainer.seconds / 60, trainer.best_l1)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pipelines.phantoms.acquisition import (
 )
 from pipelines.phantoms.anatomy import virtual_patient
 from pipelines.phantoms.patient import FIELD_SIZE, SpinePatient
-from pipelines.phantoms.sequences import draw_stir, draw_t2w
+from pipelines.phantoms.sequences import DRAWN, Sequence
 from pipelines.phantoms.tissues import (
     FAT_T1_MS,
     FAT_T2_MS,
@@ -33,11 +33,12 @@ from pipelines.phantoms.tissues import (
     mix,
     vary,
 )
-from pipelines.training.recipe import IntensityScales, Recipe
+from pipelines.training.recipe import Contrasts, IntensityScales, TranslationRecipe
 
 MATRIX = 256
 SLICES = 17
 TEXTURES = 8  # shared pool; each draw rolls one of them to a random place
+MOTION_POINTS = 1.0  # SD along each axis, in points of the painted slice, OVERSAMPLING of them a pixel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,8 +51,10 @@ class Bank:
     textures: NDArray[np.float32]
     slices_each: int
 
-    def pair(self, rng: np.random.Generator, crop: int, scales: IntensityScales) -> tuple[Array, Array]:
-        """(real_a, real_b): a T2W and the STIR of the same visit, each float32 (crop, crop) in [-1, 1].
+    def pair(
+        self, rng: np.random.Generator, crop: int, contrasts: Contrasts, scales: IntensityScales
+    ) -> tuple[Array, Array]:
+        """(real_a, real_b) of one visit in [-1, 1]: float32 (sources, crop, crop) and (crop, crop).
 
         Every draw is another visit: sequence timing, tissue constants, scanner, coil, noise and window are drawn anew.
         The posture is varied too.
@@ -68,12 +71,39 @@ class Bank:
             fine=texture[: len(rows), : len(rows)],
             bias=bias[rows[::OVERSAMPLING] // OVERSAMPLING, columns[::OVERSAMPLING, ::OVERSAMPLING] // OVERSAMPLING],
         )
-        t2w = slice_signal(patient, anatomy, draw_t2w(rng), scanner, rng)
-        stir = slice_signal(patient, anatomy, draw_stir(rng, patient.fat.t1_ms), scanner, rng)
-        source = intensity.fit(t2w, scales.percentiles)
-        window = float(np.exp(scales.jitter * rng.standard_normal()))
-        real_a = IntensityMap(source.low, source.low + (source.high - source.low) * window).to_unit(t2w)
-        return real_a, target_map(scales).to_unit(stir * np.float32(scales.csf_intensity))
+        moved = patient_moved(anatomy, len(contrasts.sources), rng)
+        sources = [
+            slice_signal(patient, here, DRAWN[name](rng, patient.fat.t1_ms), scanner, rng)
+            for name, here in zip(contrasts.sources, moved, strict=True)
+        ]
+        target = slice_signal(patient, anatomy, DRAWN[contrasts.target](rng, patient.fat.t1_ms), scanner, rng)
+        real_a = np.stack([_windowed(source, scales, rng) for source in sources])
+        return real_a, target_map(scales).to_unit(target * np.float32(scales.reference))
+
+
+def protocols(contrasts: Contrasts, rng: np.random.Generator, fat_t1_ms: float) -> tuple[Sequence, ...]:
+    """The sequences of one visit: those of the sources, then that of the target."""
+    return tuple(DRAWN[name](rng, fat_t1_ms) for name in (*contrasts.sources, contrasts.target))
+
+
+def patient_moved(anatomy: SliceAnatomy, series: int, rng: np.random.Generator) -> list[SliceAnatomy]:
+    """`anatomy` as each of `series` sees it: the last where the target lies, the others a little off.
+
+    Between two series of a visit a patient moves by parts of a millimetre; here by half a pixel (SD) along each axis.
+    """
+    before = []
+    for _ in range(series - 1):
+        shift = tuple(int(step) for step in np.rint(rng.normal(0.0, MOTION_POINTS, 2)))
+        points, fine = np.roll(anatomy.points, shift, axis=(0, 1)), np.roll(anatomy.fine, shift, axis=(0, 1))
+        before.append(SliceAnatomy(points, fine, anatomy.bias))
+    return [*before, anatomy]
+
+
+def _windowed(source: Array, scales: IntensityScales, rng: np.random.Generator) -> Array:
+    """One source slice in [-1, 1]; the upper end of its scale is jittered, since a crop is not a series."""
+    scale = intensity.fit(source, scales.percentiles)
+    window = float(np.exp(scales.jitter * rng.standard_normal()))
+    return IntensityMap(scale.low, scale.low + (scale.high - scale.low) * window).to_unit(source)
 
 
 def _posture(rng: np.random.Generator, size: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -93,7 +123,7 @@ def _posture(rng: np.random.Generator, size: int) -> tuple[NDArray[np.intp], NDA
 
 
 def target_map(scales: IntensityScales) -> IntensityMap:
-    """The fixed scale of the result: no signal at -1, CSF in the canal at `csf_intensity`."""
+    """The fixed scale of the result: no signal at -1, `full_scale` at 1."""
     return IntensityMap(0.0, scales.full_scale)
 
 
@@ -113,7 +143,7 @@ def another_day(patient: SpinePatient, rng: np.random.Generator) -> SpinePatient
     return replace(patient, compartments=tuple(rows), fat=fat)
 
 
-def build_bank(recipe: Recipe, folder: Path) -> Bank:
+def build_bank(recipe: TranslationRecipe, folder: Path) -> Bank:
     """The bank of `recipe`, painted at the first call and kept in `folder` for the next.
 
     About 70 ms a slice and 0.25 MiB each; the file's name holds what its content depends on.

@@ -14,7 +14,7 @@ METHODS = {
     "generator": "**this generator**",
     "pixel_map": "k-nearest-neighbour map of single pixels",
     "histogram": "histogram matching",
-    "identity": "identity (the T2W itself)",
+    "identity": "identity (the {source} itself)",
 }
 METRICS = (
     ("mse", "MSE x 1000", 1000.0),
@@ -32,17 +32,24 @@ def with_measurements(card: str, metrics: Mapping[str, Any]) -> str:
     if START not in card or END not in card:
         raise ValueError(f"card: found no {START} and {END}, expected both lines")
     before, after = card.split(START)[0], card.split(END)[1]
-    sections = [_section(title, metrics[name]) for name, title in SETS.items() if name in metrics]
+    source, target = metrics["sources"][-1], metrics["target"]
+    labels = {name: label.format(source=source) for name, label in METHODS.items()}
+    sections = [_section(title, metrics[name], labels, target) for name, title in SETS.items() if name in metrics]
     return "\n".join([before + START, *sections, END + after])
 
 
-def _section(title: str, measured: Mapping[str, Any]) -> str:
+def _section(title: str, measured: Mapping[str, Any], labels: Mapping[str, str], target: str) -> str:
     lines = ["", f"### {title} ({measured['patients']} patients)", ""]
-    lines += _table(["mean (SD) over patients", *(label for _, label, _ in METRICS)], _scores(measured["methods"]))
+    lines += _table(
+        ["mean (SD) over patients", *(label for _, label, _ in METRICS)], _scores(measured["methods"], labels)
+    )
     lines += ["", "Generator minus baseline, mean and 95 % interval of a paired bootstrap over patients:", ""]
-    lines += _table(["baseline", *(label for _, label, _ in METRICS)], _differences(measured["generator_minus"]))
-    lines += ["", "What tissues became, mean (SD) over the patients that show them; CSF is near 1000:", ""]
-    lines += _table(["tissue", "patients", "acquired STIR", "synthesised", "mean error"], _tissues(measured["tissues"]))
+    heads = ["baseline", *(label for _, label, _ in METRICS)]
+    lines += _table(heads, _differences(measured["generator_minus"], labels))
+    lines += ["", "What tissues became, mean (SD) over the patients that show them, on the scale of the result:", ""]
+    lines += _table(
+        ["tissue", "patients", f"acquired {target}", "synthesised", "mean error"], _tissues(measured["tissues"])
+    )
     return "\n".join(lines)
 
 
@@ -50,20 +57,20 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
-def _scores(methods: Mapping[str, Any]) -> list[list[str]]:
+def _scores(methods: Mapping[str, Any], labels: Mapping[str, str]) -> list[list[str]]:
     def cell(score: Mapping[str, float], scale: float) -> str:
         return f"{score['mean'] * scale:.3f} ({score['sd'] * scale:.3f})"
 
-    return [[label, *(cell(methods[name][m], scale) for m, _, scale in METRICS)] for name, label in METHODS.items()]
+    return [[label, *(cell(methods[name][m], scale) for m, _, scale in METRICS)] for name, label in labels.items()]
 
 
-def _differences(baselines: Mapping[str, Any]) -> list[list[str]]:
+def _differences(baselines: Mapping[str, Any], labels: Mapping[str, str]) -> list[list[str]]:
     def cell(difference: Mapping[str, float], scale: float) -> str:
         return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*(difference[key] * scale for key in ("mean", "low", "high")))
 
     return [
         [label, *(cell(baselines[name][m], scale) for m, _, scale in METRICS)]
-        for name, label in METHODS.items()
+        for name, label in labels.items()
         if name in baselines
     ]
 

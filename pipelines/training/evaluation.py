@@ -17,7 +17,7 @@ from pipelines.metrics.similarity import Similarity, compare
 from pipelines.phantoms.tissues import Tissue
 from pipelines.training.baselines import Method, fit_baselines
 from pipelines.training.pictures import draw_grid
-from pipelines.training.recipe import Recipe
+from pipelines.training.recipe import TranslationRecipe
 from pipelines.training.release import METRICS, load_generator
 from pipelines.training.trainer import BEST, translate
 from pipelines.training.visits import Visit, shifted_visit, visit
@@ -34,13 +34,13 @@ SMALLEST_READ = 30  # pixels of a tissue that a patient must show to be read
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Mean intensity of one tissue in one patient: acquired and synthesised, CSF about `csf_intensity`."""
+    """Mean intensity of one tissue in one patient, acquired and synthesised, on the scale of the result."""
 
     acquired: float
     synthesised: float
 
 
-def evaluate(recipe: Recipe, run: Path) -> None:
+def evaluate(recipe: TranslationRecipe, run: Path) -> None:
     """Writes `run`/metrics.json: each method's similarity on two test sets, the differences, and what tissues became.
 
     "held_out" draws patients and scanners as training does, "shifted" as training never does: T1 and T2 of 3 T, another
@@ -49,26 +49,29 @@ def evaluate(recipe: Recipe, run: Path) -> None:
     generator = load_generator(recipe, run / BEST)
     sets = recipe.phantoms
     seeds = range(sets.train_first_seed, sets.train_first_seed + min(12, sets.train_patients))
-    fitting = [visit(seed, recipe.intensity, slices=5, lesion_rate=sets.lesion_rate) for seed in seeds]
+    fitting = [visit(seed, recipe, slices=5, lesion_rate=sets.lesion_rate) for seed in seeds]
     pairs = [(one.real_a[index], one.real_b[index]) for one in fitting for index in range(5)]
     methods: dict[str, Method] = {GENERATOR: partial(translate, generator), **fit_baselines(pairs, recipe.seed)}
-    report: dict[str, object] = {"pipeline": recipe.id, "version": recipe.version, "data_range": UNIT_RANGE}
+    report: dict[str, object] = {
+        "pipeline": recipe.id,
+        "version": recipe.version,
+        "sources": list(recipe.contrasts.sources),
+        "target": recipe.contrasts.target,
+        "data_range": UNIT_RANGE,
+    }
     for name, draw in (("held_out", visit), ("shifted", shifted_visit)):
-        visits = (
-            draw(seed, recipe.intensity)
-            for seed in range(sets.test_first_seed, sets.test_first_seed + sets.test_patients)
-        )
+        visits = (draw(seed, recipe) for seed in range(sets.test_first_seed, sets.test_first_seed + sets.test_patients))
         report[name] = _measure(visits, methods, recipe, run / f"{name}.png")
         log.info("%s measured", name)
     (run / METRICS).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
 def _measure(
-    visits: Iterable[Visit], methods: Mapping[str, Method], recipe: Recipe, picture: Path
+    visits: Iterable[Visit], methods: Mapping[str, Method], recipe: TranslationRecipe, picture: Path
 ) -> dict[str, object]:
     scores: dict[str, list[Similarity]] = {name: [] for name in methods}
     readings: dict[str, list[_Reading]] = {tissue.name: [] for tissue in READ}
-    grid: list[tuple[Array, Array, Array]] = []
+    grid: list[tuple[Array, ...]] = []
     for number, one in enumerate(visits):
         for name, method in methods.items():
             fake_b = np.stack([method(real_a) for real_a in one.real_a])
@@ -76,7 +79,7 @@ def _measure(
             if name == GENERATOR:
                 _read(one, fake_b, recipe.intensity.full_scale, readings)
                 middle = one.real_a.shape[0] // 2 + number % 3
-                grid.append((one.real_a[middle], fake_b[middle], one.real_b[middle]))
+                grid.append((*one.real_a[middle], fake_b[middle], one.real_b[middle]))
     draw_grid(grid[:6], picture)
     return {
         "patients": len(scores[GENERATOR]),

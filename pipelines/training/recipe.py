@@ -8,17 +8,30 @@ from pathlib import Path
 from typing import Any
 
 RECIPES = Path(__file__).parent / "recipes"
+RELEASED = Path(__file__).parents[2] / "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class Contrasts:
+    """What goes in, one channel each in this order, and what comes out: names of `phantoms.sequences.DRAWN`."""
+
+    sources: tuple[str, ...]
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkSizes:
-    """The generator's registered name and its sizes, and the discriminator's."""
+    """The generator's registered name and its sizes, and the discriminator's.
+
+    `start` is a released pipeline of the same architecture whose weights training begins with; empty starts from noise.
+    """
 
     architecture: str
     ngf: int
     downs: int
     ndf: int
     layers: int
+    start: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +43,29 @@ class Schedule:
     batch: int
     learning_rate: float
     betas: tuple[float, float]
-    gan_weight: float
-    l1_weight: float
     ema: float
     validate_every: int
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationSchedule(Schedule):
+    """The weights of the two terms of pix2pix."""
+
+    gan_weight: float
+    l1_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiseSchedule(Schedule):
+    """Supervised alone until `adversarial_from`, then with a critic that learns `critic_steps` times a step."""
+
+    adversarial_from: int
+    critic_steps: int
+    gradient_penalty: float
+    pixel_weight: float
+    edge_weight: float
+    feature_weight: float
+    gan_weight: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,41 +85,118 @@ class PhantomSets:
 
 @dataclass(frozen=True, slots=True)
 class IntensityScales:
-    """Percentiles that scale a source series, and the brightness of CSF and of full scale in the result."""
+    """Percentiles that scale a source series, and two marks of the result's scale.
+
+    `reference` is the intensity of the brighter of CSF and fat at the canal, `full_scale` that of 1.
+    """
 
     percentiles: tuple[float, float]
-    csf_intensity: float
+    reference: float
     full_scale: float
     jitter: float  # relative SD of the source scale in training
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """Everything that a training run depends on."""
+class DenoiserSizes:
+    """Channels and layers of the denoiser, and the channels of the critic's first layer."""
+
+    architecture: str
+    width: int
+    depth: int
+    ndf: int
+
+
+@dataclass(frozen=True, slots=True)
+class BodySets:
+    """Seeds of the virtual patients as above, and how their slices are scanned.
+
+    `doses` are shares of a routine scan, drawn evenly in their logarithm; `cutoffs_per_mm` those of the kernels.
+    """
+
+    train_first_seed: int
+    train_patients: int
+    validation_first_seed: int
+    validation_patients: int
+    test_first_seed: int
+    test_patients: int
+    patch: int
+    margin: int  # pixels along the rim of a patch that no loss looks at
+    doses: tuple[float, float]
+    cutoffs_per_mm: tuple[float, float]
+    pixel_spacing_mm: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class HounsfieldScale:
+    """What becomes -1 and 1."""
+
+    hu: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TranslationRecipe:
+    """Everything that a training run of one contrast from others depends on."""
 
     id: str
     version: str
+    kind: str
     seed: int
+    contrasts: Contrasts
     networks: NetworkSizes
-    schedule: Schedule
+    schedule: TranslationSchedule
     phantoms: PhantomSets
     intensity: IntensityScales
+
+
+@dataclass(frozen=True, slots=True)
+class DenoiseRecipe:
+    """Everything that a training run of a CT denoiser depends on."""
+
+    id: str
+    version: str
+    kind: str
+    seed: int
+    networks: DenoiserSizes
+    schedule: DenoiseSchedule
+    phantoms: BodySets
+    intensity: HounsfieldScale
+
+
+Recipe = TranslationRecipe | DenoiseRecipe
+_RECIPES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "translate": (
+        TranslationRecipe,
+        {
+            "contrasts": Contrasts,
+            "networks": NetworkSizes,
+            "schedule": TranslationSchedule,
+            "phantoms": PhantomSets,
+            "intensity": IntensityScales,
+        },
+    ),
+    "denoise": (
+        DenoiseRecipe,
+        {
+            "networks": DenoiserSizes,
+            "schedule": DenoiseSchedule,
+            "phantoms": BodySets,
+            "intensity": HounsfieldScale,
+        },
+    ),
+}
 
 
 def read_recipe(path: Path) -> Recipe:
     """The recipe in the TOML file `path`; raises ValueError that names a missing or unknown key."""
     table = tomllib.loads(path.read_text(encoding="utf-8"))
-    parts: dict[str, Any] = {
-        "networks": NetworkSizes,
-        "schedule": Schedule,
-        "phantoms": PhantomSets,
-        "intensity": IntensityScales,
-    }
+    if table.get("kind") not in _RECIPES:
+        raise ValueError(f"{path.name}: kind: found {table.get('kind')!r}, expected one of {', '.join(_RECIPES)}")
+    whole, parts = _RECIPES[table["kind"]]
     values = {
         name: _build(parts[name], value, f"{path.name}: {name}.") if name in parts else value
         for name, value in table.items()
     }
-    recipe: Recipe = _build(Recipe, values, f"{path.name}: ")
+    recipe: Recipe = _build(whole, values, f"{path.name}: ")
     return recipe
 
 

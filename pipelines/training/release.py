@@ -11,24 +11,22 @@ from pathlib import Path
 import numpy as np
 import tomlkit
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from pipelines.training.card import with_measurements
 from pipelines.training.recipe import Recipe
-from pipelines.training.trainer import BEST, generator_parameters, make_generator, save_generator, translate
-from pipelines.training.visits import visit
+from pipelines.training.tasks import task_of
+from pipelines.training.trainer import BEST, WEIGHTS, read_generator, save_generator, translate
 
 log = logging.getLogger("pipelines.training")
-WEIGHTS = "generator.safetensors"
 METRICS = "metrics.json"
-HALF_PRECISION_LIMIT = 0.01  # largest change of any pixel, of a range of 2
+CHECKED = 5  # validation slices
 
 
 def load_generator(recipe: Recipe, path: Path) -> nn.Module:
     """The generator of `recipe` with the weights in `path`, in single precision and ready to be used."""
-    generator = make_generator(recipe)
-    generator.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    generator = task_of(recipe).network(recipe)
+    generator.load_state_dict(read_generator(path))
     return generator.eval()
 
 
@@ -39,24 +37,26 @@ def release(recipe: Recipe, run: Path, weights: Path) -> None:
     recipe, the tables of the card from the metrics, which are copied, if the run has been evaluated. Raises ValueError
     when half precision changes the images.
     """
+    task = task_of(recipe)
     generator = load_generator(recipe, run / BEST)
     save_generator(generator, weights / WEIGHTS, torch.float16)
     released = load_generator(recipe, weights / WEIGHTS)
-    slices = visit(recipe.phantoms.validation_first_seed, recipe.intensity, slices=5).real_a
+    slices = [real_a for real_a, _ in task.validation(recipe)[:CHECKED]]
     change = max(float(np.abs(translate(generator, one) - translate(released, one)).max()) for one in slices)
-    if change > HALF_PRECISION_LIMIT:
-        raise ValueError(f"half precision: found a change of {change:.4f}, expected at most {HALF_PRECISION_LIMIT}")
+    if change > task.half_precision_limit:
+        raise ValueError(
+            f"half precision: found a change of {change:.5f}, expected at most {task.half_precision_limit}"
+        )
     path = weights / "manifest.toml"
     manifest = tomlkit.parse(path.read_text(encoding="utf-8"))
     digest = hashlib.sha256((weights / WEIGHTS).read_bytes()).hexdigest()
     manifest["version"] = recipe.version
-    manifest["intensity"] = {"percentiles": list(recipe.intensity.percentiles)}
-    manifest["output"]["range"] = [0.0, recipe.intensity.full_scale]
+    manifest["intensity"], manifest["output"]["range"] = task.scales(recipe)
     manifest["generator"] = {
         "architecture": recipe.networks.architecture,
         "file": WEIGHTS,
         "sha256": digest,
-        "parameters": generator_parameters(recipe),
+        "parameters": task.parameters(recipe),
     }
     path.write_text(tomlkit.dumps(manifest), encoding="utf-8")
     if (run / METRICS).exists():

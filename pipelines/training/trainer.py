@@ -1,29 +1,28 @@
-"""Trains a generator against a PatchGAN; stops at a deadline and goes on later as if it had never stopped."""
+"""What every training has in common: steps until a deadline, a log, a checkpoint, and going on as if never stopped."""
 
 from __future__ import annotations
 
 import csv
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pipelines.intensity import Array
-from pipelines.networks import GENERATORS, PatchGAN
-from pipelines.training.losses import discriminator_loss, generator_loss
-from pipelines.training.recipe import Recipe
+from pipelines.training.recipe import Schedule
 
 Pair = tuple[Array, Array]
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.safetensors"
 LATEST = "latest.safetensors"
+WEIGHTS = "generator.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,51 +31,54 @@ class Progress:
 
     step: int
     minutes: float
-    discriminator: float
+    judge: float
     generator: float
     l1: float
     validation_l1: float
 
 
-class Trainer:
-    """Everything that a run carries from step to step.
+class Trainer(ABC):
+    """Everything that a run carries from step to step; a subclass says what a step is.
 
-    draw        gives one training pair, float32 (H, W) each in [-1, 1], from a random generator
+    judge       the discriminator or critic
+    draw        gives one training pair from a random generator: float32 (channels, H, W) and (H, W) in [-1, 1]
     validation  pairs of whole slices that training never sees
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        generator: nn.Module,
+        judge: nn.Module,
+        schedule: Schedule,
+        seed: int,
         draw: Callable[[np.random.Generator], Pair],
         validation: Sequence[Pair],
         device: str = "cpu",
     ) -> None:
-        torch.manual_seed(recipe.seed)
-        self.recipe, self.draw, self.validation, self.device = recipe, draw, validation, device
-        sizes, schedule = recipe.networks, recipe.schedule
-        self.generator = make_generator(recipe).to(device)
-        self.discriminator = PatchGAN(2, sizes.ndf, sizes.layers).to(device)
-        for network in (self.generator, self.discriminator):
-            network.apply(_initialise)
+        self.schedule, self.draw, self.validation, self.device = schedule, draw, validation, device
+        self.generator, self.judge = generator.to(device), judge.to(device)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.generator,
             multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(schedule.ema),  # type: ignore[no-untyped-call]
         )
         self.optimisers = [
             torch.optim.Adam(network.parameters(), lr=schedule.learning_rate, betas=schedule.betas)
-            for network in (self.generator, self.discriminator)
+            for network in (self.generator, self.judge)
         ]
         self.schedulers = [torch.optim.lr_scheduler.LambdaLR(optimiser, self._decay) for optimiser in self.optimisers]
-        self.rng = np.random.default_rng(recipe.seed)
+        self.rng = np.random.default_rng(seed)
         self.step = 0
         self.seconds = 0.0
         self.best_l1 = float("inf")
         self.log: list[Progress] = []
         self._sums = np.zeros(3)
 
+    @abstractmethod
+    def one_step(self) -> None:
+        """Update both networks on new batches; adds one to `step` and the three losses to `_sums`."""
+
     def _decay(self, step: int) -> float:
-        schedule = self.recipe.schedule
+        schedule = self.schedule
         if step < schedule.decay_from:
             return 1.0
         return max(0.0, (schedule.steps - step) / max(schedule.steps - schedule.decay_from, 1))
@@ -89,7 +91,7 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         started = saved = time.monotonic()
         before = self.seconds
-        while self.step < self.recipe.schedule.steps:
+        while self.step < self.schedule.steps:
             now = time.monotonic()
             self.seconds = before + now - started
             if now - started > 60 * minutes:
@@ -98,41 +100,29 @@ class Trainer:
                 self.save(folder)
                 saved = now
             self.one_step()
-            if self.step % self.recipe.schedule.validate_every == 0:
+            if self.step % self.schedule.validate_every == 0:
                 self._validate(folder)
         self.save(folder)
 
-    def one_step(self) -> None:
-        """One update of the discriminator and one of the generator, on one batch."""
-        schedule = self.recipe.schedule
-        pairs = [self.draw(self.rng) for _ in range(schedule.batch)]
-        real_a, real_b = (_batch([pair[side] for pair in pairs]).to(self.device) for side in (0, 1))  # (N, 1, H, W)
-        with self._precision():
-            fake_b = self.generator(real_a).float()
-            on_real, on_fake = self.discriminator(real_a, real_b), self.discriminator(real_a, fake_b.detach())
-        loss_d = discriminator_loss(on_real.float(), on_fake.float())
-        self._update(1, loss_d)
-        self.discriminator.requires_grad_(False)
-        with self._precision():
-            judged = self.discriminator(real_a, fake_b)
-        loss_g, l1 = generator_loss(judged.float(), fake_b, real_b, schedule.gan_weight, schedule.l1_weight)
-        self._update(0, loss_g)
-        self.discriminator.requires_grad_(True)
+    def _pairs(self) -> tuple[Tensor, Tensor]:
+        """A new batch: real_a (N, channels, H, W) and real_b (N, 1, H, W)."""
+        pairs = [self.draw(self.rng) for _ in range(self.schedule.batch)]
+        return (
+            _batch([real_a for real_a, _ in pairs]).to(self.device),
+            _batch([real_b[None] for _, real_b in pairs]).to(self.device),
+        )
+
+    def _count(self, judge: float, generator: float, distance: float) -> None:
+        """Ends a step."""
         self.average.update_parameters(self.generator)
         self.step += 1
-        self._sums += (loss_d.item(), loss_g.item(), l1.item())
+        self._sums += (judge, generator, distance)
 
     def _update(self, which: int, loss: Tensor) -> None:
         self.optimisers[which].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimisers[which].step()
         self.schedulers[which].step()
-
-    def _precision(self) -> AbstractContextManager[object]:
-        """bfloat16 products with float32 weights where the processor has them, in two thirds of the time."""
-        if self.device == "cpu" and not torch.cpu._is_avx512_bf16_supported():
-            return nullcontext()
-        return torch.autocast(self.device, torch.bfloat16)
 
     def _validate(self, folder: Path) -> None:
         """Adds a line to the log and keeps the averaged generator if it is the best so far."""
@@ -141,11 +131,9 @@ class Trainer:
             float(np.mean(np.abs(translate(generator, real_a, self.device) - real_b)))
             for real_a, real_b in self.validation
         ]
-        discriminator, generator_total, l1 = (
-            float(total) / self.recipe.schedule.validate_every for total in self._sums
-        )
+        judge, generator_total, l1 = (float(total) / self.schedule.validate_every for total in self._sums)
         self._sums = np.zeros(3)
-        line = Progress(self.step, self.seconds / 60, discriminator, generator_total, l1, float(np.mean(distances)))
+        line = Progress(self.step, self.seconds / 60, judge, generator_total, l1, float(np.mean(distances)))
         self.log.append(line)
         save_generator(generator, folder / LATEST)
         if line.validation_l1 < self.best_l1:
@@ -160,7 +148,7 @@ class Trainer:
         """Writes the whole state, so that nothing but time is lost when the run stops here."""
         state = {
             "generator": self.generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
+            "judge": self.judge.state_dict(),
             "average": self.average.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
@@ -184,7 +172,7 @@ class Trainer:
         """Takes up the state that `save` left in `folder`; raises FileNotFoundError when there is none."""
         state = torch.load(folder / CHECKPOINT, map_location=self.device, weights_only=True)
         self.generator.load_state_dict(state["generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
+        self.judge.load_state_dict(state["judge"])
         self.average.load_state_dict(state["average"])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
@@ -198,21 +186,16 @@ class Trainer:
         self.log = [Progress(**line) for line in counters["log"]]
 
 
-def make_generator(recipe: Recipe) -> nn.Module:
-    """The untrained generator of `recipe`."""
-    return GENERATORS[recipe.networks.architecture](**generator_parameters(recipe))
-
-
-def generator_parameters(recipe: Recipe) -> dict[str, int]:
-    """The arguments of the generator's constructor, as the manifest states them."""
-    return {"in_channels": 1, "out_channels": 1, "ngf": recipe.networks.ngf, "downs": recipe.networks.downs}
-
-
 def translate(generator: nn.Module, real_a: Array, device: str = "cpu") -> Array:
-    """One slice through the generator: float32 (H, W) in [-1, 1], H and W multiples of 2 ** downs."""
+    """One slice (sources, H, W) through the generator: (H, W), all in [-1, 1]; H and W multiples of 2 ** downs."""
     with torch.inference_mode():
         fake_b: Tensor = generator(_batch([real_a]).to(device))
     return np.asarray(fake_b[0, 0].cpu().numpy(), dtype=np.float32)
+
+
+def read_generator(path: Path) -> dict[str, Tensor]:
+    """The tensors that `save_generator` wrote, in float32."""
+    return {name: value.float() for name, value in load_file(path).items()}
 
 
 def save_generator(generator: nn.Module, path: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -224,13 +207,5 @@ def save_generator(generator: nn.Module, path: Path, dtype: torch.dtype = torch.
 
 
 def _batch(slices: Sequence[Array]) -> Tensor:
-    """(N, 1, H, W) of N slices (H, W)."""
-    return torch.from_numpy(np.stack(slices)[:, None])
-
-
-def _initialise(module: nn.Module) -> None:
-    """Weights N(0, 0.02) as pix2pix starts them."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.normal_(module.weight, 0.0, 0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+    """(N, C, H, W) of N slices (C, H, W)."""
+    return torch.from_numpy(np.stack(slices))

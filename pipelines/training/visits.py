@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,15 +21,18 @@ from pipelines.phantoms.acquisition import (
 )
 from pipelines.phantoms.anatomy import virtual_patient
 from pipelines.phantoms.patient import SpinePatient
-from pipelines.phantoms.sequences import Sequence, draw_stir, draw_t2w, null_ti_ms
+from pipelines.phantoms.sequences import Sequence, null_ti_ms
 from pipelines.phantoms.tissues import FatCompartment
-from pipelines.training.bank import SLICES, target_map
-from pipelines.training.recipe import IntensityScales
+from pipelines.training.bank import SLICES, patient_moved, protocols, target_map
+from pipelines.training.recipe import IntensityScales, TranslationRecipe
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Visit:
-    """A T2W series and the STIR of the same patient, both (slices, rows, columns) in [-1, 1], and what was there."""
+    """The series of one patient in [-1, 1] and what was there.
+
+    real_a  (slices, sources, rows, columns); real_b and tissues  (slices, rows, columns)
+    """
 
     patient: SpinePatient
     prescription: Prescription
@@ -37,15 +41,16 @@ class Visit:
     tissues: NDArray[np.uint8]
 
 
-def visit(seed: int, scales: IntensityScales, slices: int = SLICES, lesion_rate: float = 1.0) -> Visit:
+def visit(seed: int, recipe: TranslationRecipe, slices: int = SLICES, lesion_rate: float = 1.0) -> Visit:
     """The visit of the virtual patient `seed`: sequences and scanner drawn from the same ranges as in training."""
     rng = np.random.default_rng([seed, 7])
     patient = virtual_patient(seed, lesion_rate)
     prescription, scanner = draw_prescription(rng, slices), draw_scanner(rng)
-    return scan(patient, prescription, scanner, (draw_t2w(rng), draw_stir(rng, patient.fat.t1_ms)), scales)
+    sequences = protocols(recipe.contrasts, rng, patient.fat.t1_ms)
+    return scan(patient, prescription, scanner, sequences, recipe.intensity)
 
 
-def shifted_visit(seed: int, scales: IntensityScales) -> Visit:
+def shifted_visit(seed: int, recipe: TranslationRecipe) -> Visit:
     """The same seeds where training never was: 3 T, another coil, more noise, lesions five times as often.
 
     At 3 T, T1 is 1.2 times and T2 0.95 times that at 1.5 T (de Bazelaire et al. 2004); TI follows the fat.
@@ -62,32 +67,35 @@ def shifted_visit(seed: int, scales: IntensityScales) -> Visit:
         coil_strength=1.0,
         shading=(float(rng.normal(0.3, 0.1)), float(rng.normal(0, 0.2)), float(rng.normal(0, 0.15))),
     )
-    t2w, stir = draw_t2w(rng), draw_stir(rng, patient.fat.t1_ms)
-    stir = replace(stir, ti_ms=null_ti_ms(patient.fat.t1_ms, stir.tr_ms))
-    return scan(patient, draw_prescription(rng, SLICES), scanner, (t2w, stir), scales)
+    sequences = [
+        sequence if sequence.ti_ms is None else replace(sequence, ti_ms=null_ti_ms(patient.fat.t1_ms, sequence.tr_ms))
+        for sequence in protocols(recipe.contrasts, rng, patient.fat.t1_ms)
+    ]
+    return scan(patient, draw_prescription(rng, SLICES), scanner, sequences, recipe.intensity)
 
 
 def scan(
     patient: SpinePatient,
     prescription: Prescription,
     scanner: Scanner,
-    sequences: tuple[Sequence, Sequence],
+    sequences: Collection[Sequence],
     scales: IntensityScales,
 ) -> Visit:
-    """Both series of a visit; the source is scaled by its own series, as it is when a series comes in."""
+    """All series of a visit, the target last; each source is scaled by its own series, as when a series comes in."""
     rng = np.random.default_rng([patient.seed, 9])
-    series: tuple[list[Array], list[Array]] = ([], [])
+    series: list[list[Array]] = [[] for _ in sequences]
     tissues = []
     for index in range(prescription.slices):
         anatomy = slice_anatomy(patient, prescription, scanner, index)
-        for slices, sequence in zip(series, sequences, strict=True):
-            slices.append(slice_signal(patient, anatomy, sequence, scanner, rng))
+        seen = [*patient_moved(anatomy, len(series) - 1, rng), anatomy]
+        for slices, sequence, here in zip(series, sequences, seen, strict=True):
+            slices.append(slice_signal(patient, here, sequence, scanner, rng))
         tissues.append(patient.tissues[anatomy.points[::OVERSAMPLING, ::OVERSAMPLING]])
-    t2w, stir = (np.stack(slices) for slices in series)
+    *sources, target = (np.stack(slices) for slices in series)
     return Visit(
         patient=patient,
         prescription=prescription,
-        real_a=intensity.fit(t2w, scales.percentiles).to_unit(t2w),
-        real_b=target_map(scales).to_unit(stir * np.float32(scales.csf_intensity)),
+        real_a=np.stack([intensity.fit(each, scales.percentiles).to_unit(each) for each in sources], axis=1),
+        real_b=target_map(scales).to_unit(target * np.float32(scales.reference)),
         tissues=np.stack(tissues),
     )

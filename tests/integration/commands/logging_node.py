@@ -34,6 +34,7 @@ from gateway.stages.receive import Receive
 from gateway.stages.route import Route
 from gateway.store import outbox, rulebook, tables
 from gateway.store.database import Database
+from gateway.store.recorder import Recorder
 from gateway.store.spool import Spool
 from pipelines.catalog import Catalog
 
@@ -79,12 +80,13 @@ def main(folder: Path) -> None:
     with database.write() as connection:
         rulebook.apply(connection, [rule_from_table(RULE, "test")], author="test", reason="")
     spool = Spool(settings.spool_dir, "scp")
-    scp = StorageScp(ScpConfig(ae_title="ATHANOR", port=0), Receive(database, spool, judge_after_s=0.0))
-    scp.start()
-    try:
-        send_everything(folder, scp.port)
-    finally:
-        scp.stop(5.0)
+    with Recorder(database, spool, judge_after_s=0.0) as recorder:
+        scp = StorageScp(ScpConfig(ae_title="ATHANOR", port=0), Receive(spool, recorder))
+        scp.start()
+        try:
+            send_everything(folder, scp.port)
+        finally:
+            scp.stop(5.0)
     receiving = sa.select(sa.func.count()).select_from(tables.series).where(tables.series.c.state == "RECEIVING")
     until = time.monotonic() + 20
     while scalar(database, receiving):

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from gateway.commands.sandbox import free_port
 from gateway.network.dimse import Command, encode_command
 from gateway.network.negotiation import ProposedContext, request_pdu
-from gateway.network.receiver import AssociationEnd, AssociationInfo, StoreAnswer, StoreRequest
+from gateway.network.receiver import AssociationEnd, AssociationInfo, Buffer, StoreAnswer, StoreRequest
 from gateway.network.scp import StorageScp
 from gateway.network.tls import TlsFiles
 from gateway.network.upper_layer import data_pdu
@@ -33,22 +34,56 @@ def sample(name: str) -> Path:
     return Path(str(get_testdata_file(name)))
 
 
+@dataclass(frozen=True, slots=True)
+class Stored(StoreRequest):
+    """An object that came whole."""
+
+    encoded: bytes = b""
+
+
+class Incoming:
+    """An object that is coming; its pieces are copied, because they are lent."""
+
+    def __init__(self, recorder: Recorder, request: StoreRequest) -> None:
+        self._recorder = recorder
+        self._request = request
+        self._encoded = bytearray()
+
+    def write(self, *pieces: Buffer) -> None:
+        for piece in pieces:
+            self._encoded += piece
+
+    def finish(self) -> StoreAnswer:
+        fields = {name: getattr(self._request, name) for name in StoreRequest.__slots__}
+        return self._recorder.keep(Stored(**fields, encoded=bytes(self._encoded)))
+
+    def discard(self) -> None:
+        self._recorder.discard(self._request)
+
+
 class Recorder:
     """A receiver that keeps everything in memory and lets a test wait for it."""
 
     def __init__(self) -> None:
         self.opened: list[AssociationInfo] = []
-        self.stored: list[StoreRequest] = []
+        self.stored: list[Stored] = []
+        self.discarded: list[StoreRequest] = []
         self.ended: list[tuple[AssociationInfo, AssociationEnd]] = []
-        self.answer: Callable[[StoreRequest], StoreAnswer] = lambda _: StoreAnswer(0)
+        self.answer: Callable[[Stored], StoreAnswer] = lambda _: StoreAnswer(0)
         self._changed = threading.Condition()
 
     def association_opened(self, info: AssociationInfo) -> None:
         self._add(self.opened, info)
 
-    def store(self, request: StoreRequest) -> StoreAnswer:
-        self._add(self.stored, request)
-        return self.answer(request)
+    def begin(self, request: StoreRequest) -> Incoming:
+        return Incoming(self, request)
+
+    def keep(self, stored: Stored) -> StoreAnswer:
+        self._add(self.stored, stored)
+        return self.answer(stored)
+
+    def discard(self, request: StoreRequest) -> None:
+        self._add(self.discarded, request)
 
     def association_ended(self, info: AssociationInfo, how: AssociationEnd) -> None:
         self._add(self.ended, (info, how))

@@ -13,6 +13,7 @@ from network_peers import (
     Connect,
     Listen,
     Recorder,
+    Stored,
     calling_tls,
     echoscu,
     listening_tls,
@@ -21,7 +22,7 @@ from network_peers import (
 )
 
 from gateway.errors import ConfigurationError
-from gateway.network.receiver import StoreAnswer, StoreRequest
+from gateway.network.receiver import StoreAnswer
 from gateway.network.scp import ScpConfig, StorageScp
 from gateway.network.scu import DestinationAddress, OutgoingInstance, Step, echo, send
 
@@ -50,7 +51,7 @@ def test_stopping_lets_an_association_finish(listen: Listen, recorder: Recorder)
     scp = listen()
     busy, go_on = threading.Event(), threading.Event()
 
-    def hold(_: StoreRequest) -> StoreAnswer:
+    def hold(_: Stored) -> StoreAnswer:
         busy.set()
         go_on.wait(10)
         return StoreAnswer(0)
@@ -155,7 +156,7 @@ def test_plain_and_silent_peers_do_not_hold_up_a_tls_listener(
 def test_one_listener_takes_both_families_and_knows_the_peer_by_its_plain_address(
     listen: Listen, recorder: Recorder
 ) -> None:
-    scp = listen(address="::", addresses=("127.0.0.0/8", "::1"))
+    scp = listen(address="::", peers={"*": ("127.0.0.0/8", "::1")})
     for host in ("::1", "127.0.0.1"):
         assert echo(DestinationAddress("ATHANOR", host, scp.port, "SENDER")).is_answered
     assert [info.address for info in recorder.opened] == ["::1", "127.0.0.1"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from network_peers import AE_TITLE, Listen, Recorder, dcmtk, echoscu, sample, storescp, storescu
+from network_peers import AE_TITLE, Listen, Recorder, Stored, dcmtk, echoscu, sample, storescp, storescu
 from pydicom.uid import (
     JPEG2000,
     ExplicitVRLittleEndian,
@@ -25,10 +25,10 @@ from pydicom.uid import (
 )
 
 from gateway.network.part10 import part10_prefix
-from gateway.network.receiver import StoreAnswer, StoreRequest
+from gateway.network.receiver import StoreAnswer
 
 
-def as_file(request: StoreRequest) -> bytes:
+def as_file(request: Stored) -> bytes:
     prefix = part10_prefix(
         request.sop_class_uid,
         request.sop_instance_uid,
@@ -160,7 +160,7 @@ def test_the_receivers_status_reaches_the_peer(listen: Listen, recorder: Recorde
 def test_a_receiver_that_fails_costs_one_object_and_says_nothing_of_why(
     listen: Listen, recorder: Recorder, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(request: StoreRequest) -> StoreAnswer:
+    def fail(request: Stored) -> StoreAnswer:
         if len(recorder.stored) == 1:
             raise RuntimeError("a message with a secret of the patient's")
         return StoreAnswer(0)
@@ -218,7 +218,7 @@ def test_objects_that_are_no_images_are_refused_and_images_beside_them_taken(
     ("arguments", "config", "reason"),
     [
         (("-aec", "OTHER"), {}, "Called AE Title Not Recognized"),
-        ((), {"calling_ae_titles": frozenset({"NOBODY"})}, "Calling AE Title Not Recognized"),
+        ((), {"peers": {"NOBODY": ("*",)}}, "Calling AE Title Not Recognized"),
     ],
 )
 def test_wrong_ae_titles_are_rejected_with_the_reason(
@@ -236,7 +236,7 @@ def test_any_called_ae_title_will_do_when_it_is_not_required(listen: Listen) -> 
 
 
 def test_an_address_that_is_not_allowed_is_not_even_heard(listen: Listen, recorder: Recorder) -> None:
-    scp = listen(addresses=("192.0.2.0/24",))
+    scp = listen(peers={"*": ("192.0.2.0/24",)})
     assert echoscu(scp.port).returncode != 0
     assert recorder.opened == []
 
@@ -245,7 +245,7 @@ def test_one_association_too_many_is_rejected_for_now(listen: Listen, recorder: 
     scp = listen(max_associations=1)
     free, busy = threading.Event(), threading.Event()
 
-    def hold(_: StoreRequest) -> StoreAnswer:
+    def hold(_: Stored) -> StoreAnswer:
         busy.set()
         free.wait(10)
         return StoreAnswer(0)
@@ -266,7 +266,7 @@ def test_associations_are_served_side_by_side(listen: Listen, recorder: Recorder
     scp = listen()
     together = threading.Barrier(3, timeout=10)
 
-    def meet(_: StoreRequest) -> StoreAnswer:
+    def meet(_: Stored) -> StoreAnswer:
         together.wait()
         return StoreAnswer(0)
 

@@ -58,7 +58,7 @@ def failure_of(address: DestinationAddress) -> StepFailed:
     assert not sent.is_delivered
     assert (sent.failure.step, str(sent.failure)) == (report.failure.step, str(report.failure))
     assert sent.outcomes[0].status is None
-    assert sent.outcomes[0].worth_retrying is report.failure.worth_retrying
+    assert sent.outcomes[0].worth_retrying, "whatever keeps it from being sent, an administrator may repair"
     assert report.status is None
     assert report.explanation == str(report.failure)
     return report.failure

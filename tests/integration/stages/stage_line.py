@@ -19,12 +19,13 @@ from gateway.network.scp import ScpConfig, StorageScp
 from gateway.network.scu import DestinationAddress, OutgoingInstance, SendReport, send
 from gateway.settings import Destination, Settings
 from gateway.stages.assemble import assemble
-from gateway.stages.deliver import deliver
+from gateway.stages.deliver import Deliverer
 from gateway.stages.process import Process
 from gateway.stages.receive import Receive
 from gateway.stages.route import Route
 from gateway.store import deliveries, outbox, reports, tables
 from gateway.store.database import Database
+from gateway.store.recorder import Recorder
 from gateway.store.spool import Spool
 from pipelines import inference
 from pipelines.catalog import Catalog
@@ -48,32 +49,40 @@ class Line:
     spool: Spool
     settings: Settings
     scp: StorageScp
+    recorder: Recorder
     _pipelines: dict[str, inference.Pipeline] = field(default_factory=dict)
 
     @classmethod
     def start(cls, database: Database, spool: Spool, settings: Settings) -> Line:
         """With an SCP that listens on a free port."""
-        scp = StorageScp(ScpConfig(ae_title="ATHANOR", port=0), Receive(database, spool, judge_after_s=0.02))
+        recorder = Recorder(database, spool, judge_after_s=0.02).__enter__()
+        scp = StorageScp(ScpConfig(ae_title="ATHANOR", port=0), Receive(spool, recorder))
         scp.start()
-        return cls(database, spool, settings, scp)
+        return cls(database, spool, settings, scp, recorder)
 
     def stop(self) -> None:
         """End the SCP; the associations that are open are heard to their end."""
         self.scp.stop(5.0)
+        self.recorder.__exit__()
 
     def send(self, paths: list[Path], calling_ae_title: str = "SCANNER") -> SendReport:
         """C-STORE `paths` over one association."""
         address = DestinationAddress("ATHANOR", "127.0.0.1", self.scp.port, calling_ae_title)
         report = send(address, [OutgoingInstance.read(path) for path in paths], lambda *_: None)
-        open_still = sa.select(sa.func.count()).where(tables.association.c.ended_at.is_(None))
-        until = time.monotonic() + 10
-        while self.scalar(open_still):
-            assert time.monotonic() < until, "the end of an association is not recorded"
-            time.sleep(0.005)
+        self.settle()
         return report
+
+    def settle(self) -> None:
+        """Wait until every association has ended and everything of it is recorded."""
+        until = time.monotonic() + 10
+        while self.scp.associations:
+            assert time.monotonic() < until, "an association does not end"
+            time.sleep(0.005)
+        assert self.recorder.flush(10.0), "rows are not recorded"
 
     def assemble(self) -> None:
         """Judge until no series is open."""
+        self.settle()
         until = time.monotonic() + 10
         receiving = sa.select(sa.func.count()).select_from(tables.series).where(tables.series.c.state == "RECEIVING")
         while self.scalar(receiving):
@@ -120,10 +129,9 @@ class Line:
 
     def deliver_one(self, delivery_id: str, *, calling_ae_title: str = "ATHANOR") -> None:
         """One attempt at a delivery."""
-        deliver(
-            self.database, self.spool, self.settings.destinations, self.settings.deliver, calling_ae_title,
-            delivery_id, "transfer-0",
-        )  # fmt: skip
+        node = self.settings.node.model_copy(update={"ae_title": calling_ae_title})
+        settings = self.settings.model_copy(update={"node": node})
+        Deliverer(self.database, self.spool, settings, "transfer-0")(delivery_id)
 
     def deliver_until_ended(self) -> None:
         """Attempts until no delivery is open."""
@@ -165,6 +173,7 @@ class Line:
 
     def scalar(self, statement: sa.Select[Any]) -> Any:
         """One value."""
+        self.settle()
         with self.database.read() as connection:
             return connection.execute(statement).scalar_one()
 

@@ -35,6 +35,7 @@ _STRANGE: list[tuple[str, object]] = [
 
 
 def quarantine(line: Line) -> list[dict[str, object]]:
+    line.settle()
     with line.database.read() as connection:
         return reports.latest_quarantine(connection, 100)
 

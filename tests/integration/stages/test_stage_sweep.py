@@ -9,7 +9,7 @@ from fault_pacs import FaultPacs
 from stage_line import Line, MakePacs, Series, Start, destination
 
 from gateway.domain.states import DeliveryState
-from gateway.stages.deliver import deliver
+from gateway.stages.deliver import Deliverer
 from gateway.stages.sweep import sweep
 from gateway.store import outbox, tables
 from gateway.store.deliveries import claim, end
@@ -67,9 +67,10 @@ def test_a_sender_that_slept_past_its_lease_does_not_end_what_another_carries(
     pacs = make_pacs(answer=slow)
     line = start(pacs=destination(pacs.port))
     delivery_id = made(line, pacs, series)
-    settings = line.settings.deliver.model_copy(update={"lease_s": 0.2, "response_timeout_s": 20.0})
-    arguments = (line.database, line.spool, line.settings.destinations, settings, "ATHANOR", delivery_id, "transfer-1")
-    sleeper = threading.Thread(target=deliver, args=arguments)
+    short = line.settings.deliver.model_copy(update={"lease_s": 0.2, "response_timeout_s": 20.0})
+    settings = line.settings.model_copy(update={"deliver": short})
+    deliverer = Deliverer(line.database, line.spool, settings, "transfer-1")
+    sleeper = threading.Thread(target=deliverer, args=(delivery_id,))
     sleeper.start()
     assert reached.wait(20)
     while line.delivery()["state"] == "SENDING":

@@ -24,6 +24,7 @@ from gateway.stages.receive import Receive
 from gateway.stages.route import Route
 from gateway.store import deliveries, heartbeats, jobs, outbox, reports, tables
 from gateway.store.database import Database
+from gateway.store.recorder import Recorder
 from gateway.store.spool import Spool
 
 RULES = """
@@ -74,17 +75,19 @@ class Node:
     def _receive(self, paths: list[Path], association: int) -> int:
         opened = datetime.now(UTC)
         sender = AssociationInfo(f"{association:036d}", "SCANNER", "ATHANOR", "127.0.0.1", 4000, "1.2.3", "", opened)
-        stage = Receive(self.database, self._spool(), judge_after_s=0.0)
-        stage.association_opened(sender)
-        for number, path in enumerate(paths, 1):
-            ds = pydicom.dcmread(path, stop_before_pixels=True)
-            answer = stage.store(
-                StoreRequest(
-                    sender, number, ds.SOPClassUID, ds.SOPInstanceUID, ds.file_meta.TransferSyntaxUID, encoded(path)
+        spool = self._spool()
+        with Recorder(self.database, spool, judge_after_s=0.0) as recorder:
+            stage = Receive(spool, recorder)
+            stage.association_opened(sender)
+            for number, path in enumerate(paths, 1):
+                ds = pydicom.dcmread(path, stop_before_pixels=True)
+                incoming = stage.begin(
+                    StoreRequest(sender, number, ds.SOPClassUID, ds.SOPInstanceUID, ds.file_meta.TransferSyntaxUID)
                 )
-            )
-            assert answer.status == 0, answer.error_comment
-        stage.association_ended(sender, "released")
+                incoming.write(encoded(path))
+                answer = incoming.finish()
+                assert answer.status == 0, answer.error_comment
+            stage.association_ended(sender, "released")
         until = time.monotonic() + 10
         while not assemble(self.database, Policy(0.01, 0.01, 0.02)):
             assert time.monotonic() < until, "the series stays open"

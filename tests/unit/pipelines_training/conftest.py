@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.training.recipe import IntensityScales, NetworkSizes, PhantomSets, Recipe, Schedule
+from pipelines.training.recipe import (
+    Contrasts,
+    IntensityScales,
+    NetworkSizes,
+    PhantomSets,
+    TranslationRecipe,
+    TranslationSchedule,
+)
 from pipelines.training.trainer import Pair
 
 SIDE = 32
@@ -20,13 +27,25 @@ def one_thread() -> None:
 
 
 @pytest.fixture
-def tiny_recipe() -> Recipe:
-    return Recipe(
+def tiny_recipe() -> TranslationRecipe:
+    return TranslationRecipe(
         id="t2-to-stir",
         version="0.0.1",
+        kind="translate",
         seed=7,
-        networks=NetworkSizes("unet", ngf=8, downs=3, ndf=4, layers=1),
-        schedule=Schedule(60, 40, 2, 2e-3, (0.5, 0.999), 1.0, 100.0, 0.9, 10),
+        contrasts=Contrasts(("T2W",), "STIR"),
+        networks=NetworkSizes("unet", ngf=8, downs=3, ndf=4, layers=1, start=""),
+        schedule=TranslationSchedule(
+            steps=60,
+            decay_from=40,
+            batch=2,
+            learning_rate=2e-3,
+            betas=(0.5, 0.999),
+            ema=0.9,
+            validate_every=10,
+            gan_weight=1.0,
+            l1_weight=100.0,
+        ),
         phantoms=PhantomSets(1, 2, 1, 11, 1, 21, 2, 1.0, 64),
         intensity=IntensityScales((0.5, 99.5), 1000.0, 1250.0, 0.1),
     )
@@ -49,4 +68,4 @@ def _draw_block(rng: np.random.Generator) -> Pair:
     real_a = np.full((SIDE, SIDE), -0.5, dtype=np.float32)
     top, left = rng.integers(2, 18, 2)
     real_a[top : top + 12, left : left + 12] = 0.5
-    return real_a, -real_a
+    return real_a[None], -real_a

@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from pipelines.training.losses import discriminator_loss, generator_loss
-from pipelines.training.recipe import RECIPES, Recipe, read_recipe
+from pipelines.training.pix2pix import Pix2Pix
+from pipelines.training.recipe import RECIPES, TranslationRecipe, read_recipe
 from pipelines.training.release import load_generator
-from pipelines.training.trainer import BEST, Pair, Trainer, translate
+from pipelines.training.trainer import BEST, Pair, translate
 
 Draw = Callable[[np.random.Generator], Pair]
 
@@ -24,8 +25,10 @@ def test_losses_at_hand_numbers() -> None:
     assert float(total) == pytest.approx(np.log(2) + 30, rel=1e-5)
 
 
-def test_fifty_steps_bring_the_loss_down(tiny_recipe: Recipe, draw: Draw, blocks: list[Pair], tmp_path: Path) -> None:
-    trainer = Trainer(tiny_recipe, draw, blocks)
+def test_fifty_steps_bring_the_loss_down(
+    tiny_recipe: TranslationRecipe, draw: Draw, blocks: list[Pair], tmp_path: Path
+) -> None:
+    trainer = Pix2Pix(tiny_recipe, draw, blocks)
     trainer.train(tmp_path, minutes=5)
     assert trainer.step == 60
     assert trainer.log[-1].validation_l1 < 0.5 * trainer.log[0].validation_l1
@@ -36,14 +39,14 @@ def test_fifty_steps_bring_the_loss_down(tiny_recipe: Recipe, draw: Draw, blocks
 
 
 def test_a_resumed_run_equals_one_without_a_break(
-    tiny_recipe: Recipe, draw: Draw, blocks: list[Pair], tmp_path: Path
+    tiny_recipe: TranslationRecipe, draw: Draw, blocks: list[Pair], tmp_path: Path
 ) -> None:
-    whole = Trainer(tiny_recipe, draw, blocks)
+    whole = Pix2Pix(tiny_recipe, draw, blocks)
     whole.train(tmp_path / "whole", minutes=5)
     half = replace(tiny_recipe, schedule=replace(tiny_recipe.schedule, steps=37))
-    broken = Trainer(half, draw, blocks)
+    broken = Pix2Pix(half, draw, blocks)
     broken.train(tmp_path / "broken", minutes=5)
-    resumed = Trainer(tiny_recipe, draw, blocks)
+    resumed = Pix2Pix(tiny_recipe, draw, blocks)
     resumed.resume(tmp_path / "broken")
     assert resumed.step == 37
     resumed.train(tmp_path / "broken", minutes=5)
@@ -53,18 +56,19 @@ def test_a_resumed_run_equals_one_without_a_break(
 
 
 def test_a_deadline_leaves_a_state_to_resume(
-    tiny_recipe: Recipe, draw: Draw, blocks: list[Pair], tmp_path: Path
+    tiny_recipe: TranslationRecipe, draw: Draw, blocks: list[Pair], tmp_path: Path
 ) -> None:
-    trainer = Trainer(tiny_recipe, draw, blocks)
+    trainer = Pix2Pix(tiny_recipe, draw, blocks)
     trainer.train(tmp_path, minutes=0)
     assert trainer.step == 0
-    resumed = Trainer(tiny_recipe, draw, blocks)
+    resumed = Pix2Pix(tiny_recipe, draw, blocks)
     resumed.resume(tmp_path)
     assert resumed.step == 0
 
 
 def test_the_shipped_recipe_is_the_papers_but_for_what_the_card_names() -> None:
     recipe = read_recipe(RECIPES / "t2-to-stir.toml")
+    assert isinstance(recipe, TranslationRecipe)
     assert (recipe.schedule.gan_weight, recipe.schedule.l1_weight) == (1.0, 100.0)
     assert recipe.schedule.betas == (0.5, 0.999)
     assert recipe.networks.layers == 3  # 70 x 70 patches

@@ -13,20 +13,21 @@ from pipelines.spec import read_manifest
 from pipelines.training.bank import Bank, build_bank
 from pipelines.training.card import with_measurements
 from pipelines.training.evaluation import evaluate
-from pipelines.training.recipe import Recipe
+from pipelines.training.pix2pix import make_generator
+from pipelines.training.recipe import TranslationRecipe
 from pipelines.training.release import release
-from pipelines.training.trainer import BEST, make_generator, save_generator
+from pipelines.training.trainer import BEST, save_generator
 from pipelines.training.visits import shifted_visit, visit
 
 WEIGHTS = Path(__file__).parents[3] / "weights" / "t2-to-stir"
 
 
 @pytest.fixture
-def bank(tiny_recipe: Recipe, tmp_path: Path) -> Bank:
+def bank(tiny_recipe: TranslationRecipe, tmp_path: Path) -> Bank:
     return build_bank(tiny_recipe, tmp_path)
 
 
-def test_a_bank_is_painted_once(tiny_recipe: Recipe, bank: Bank, tmp_path: Path) -> None:
+def test_a_bank_is_painted_once(tiny_recipe: TranslationRecipe, bank: Bank, tmp_path: Path) -> None:
     (path,) = tmp_path.glob("points-*.npy")
     written = path.stat().st_mtime_ns
     again = build_bank(tiny_recipe, tmp_path)
@@ -34,36 +35,39 @@ def test_a_bank_is_painted_once(tiny_recipe: Recipe, bank: Bank, tmp_path: Path)
     np.testing.assert_array_equal(again.points, bank.points)
 
 
-def test_pairs_follow_their_random_generator(tiny_recipe: Recipe, bank: Bank) -> None:
-    first = bank.pair(np.random.default_rng(5), 64, tiny_recipe.intensity)
-    again = bank.pair(np.random.default_rng(5), 64, tiny_recipe.intensity)
+def test_pairs_follow_their_random_generator(tiny_recipe: TranslationRecipe, bank: Bank) -> None:
+    first = bank.pair(np.random.default_rng(5), 64, tiny_recipe.contrasts, tiny_recipe.intensity)
+    again = bank.pair(np.random.default_rng(5), 64, tiny_recipe.contrasts, tiny_recipe.intensity)
+    assert first[0].shape == (1, 64, 64)
+    assert first[1].shape == (64, 64)
     for one, other in zip(first, again, strict=True):
-        assert one.shape == (64, 64)
         assert one.dtype == np.float32
         assert np.abs(one).max() <= 1
         np.testing.assert_array_equal(one, other)
-    assert not np.array_equal(first[0], bank.pair(np.random.default_rng(6), 64, tiny_recipe.intensity)[0])
+    assert not np.array_equal(
+        first[0], bank.pair(np.random.default_rng(6), 64, tiny_recipe.contrasts, tiny_recipe.intensity)[0]
+    )
 
 
-def test_a_visit_shows_a_stir_beside_its_t2w(tiny_recipe: Recipe) -> None:
-    one = visit(21, tiny_recipe.intensity, slices=3)
-    assert one.real_a.shape == one.real_b.shape == one.tissues.shape
+def test_a_visit_shows_a_stir_beside_its_t2w(tiny_recipe: TranslationRecipe) -> None:
+    one = visit(21, tiny_recipe, slices=3)
+    assert one.real_a[:, 0].shape == one.real_b.shape == one.tissues.shape
 
     def mean(image: np.ndarray, tissue: Tissue) -> float:
         return float(image[one.tissues == tissue].mean())
 
-    assert mean(one.real_a, Tissue.SUBCUTANEOUS_FAT) > mean(one.real_a, Tissue.MUSCLE) + 0.2
+    assert mean(one.real_a[:, 0], Tissue.SUBCUTANEOUS_FAT) > mean(one.real_a[:, 0], Tissue.MUSCLE) + 0.2
     assert mean(one.real_b, Tissue.SUBCUTANEOUS_FAT) < mean(one.real_b, Tissue.MUSCLE)
     assert mean(one.real_b, Tissue.CSF) == pytest.approx(2 * 1000 / 1250 - 1, abs=0.35)
 
 
-def test_the_shifted_set_lies_outside_training(tiny_recipe: Recipe) -> None:
-    inside, outside = visit(21, tiny_recipe.intensity, slices=1), shifted_visit(21, tiny_recipe.intensity)
+def test_the_shifted_set_lies_outside_training(tiny_recipe: TranslationRecipe) -> None:
+    inside, outside = visit(21, tiny_recipe, slices=1), shifted_visit(21, tiny_recipe)
     muscle = [one.patient.compartments[Tissue.MUSCLE].t1_ms for one in (inside, outside)]
     assert muscle[1] == pytest.approx(1.2 * muscle[0])
 
 
-def test_a_run_is_evaluated_and_released(tiny_recipe: Recipe, tmp_path: Path) -> None:
+def test_a_run_is_evaluated_and_released(tiny_recipe: TranslationRecipe, tmp_path: Path) -> None:
     run, weights = tmp_path / "run", tmp_path / "t2-to-stir"
     run.mkdir()
     weights.mkdir()

@@ -23,11 +23,11 @@ PACS = '[destinations.pacs]\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
         ("[listener]\nport = 70000", "listener.port: found 70000; expected less than or equal to 65535"),
         ("[listener]\ndimse_timeout_s = 0", "listener.dimse_timeout_s: found 0; expected greater than 0"),
         ("[listener]\nrequire_called_ae_title = 3", "listener.require_called_ae_title: found 3; expected a valid bool"),
-        ('[listener]\ncalling_ae_titles = "CT1"', "listener.calling_ae_titles: found 'CT1'; expected a valid tuple"),
-        (
-            "[listener]\ncalling_networks = ['10.0.0.0/33']",
-            "found '10.0.0.0/33'; expected a network such as",
-        ),
+        ('[listener]\npeers = ["CT1"]', "listener.peers: found ['CT1']; expected a valid dictionary"),
+        ('[listener.peers]\nCT1 = "10.0.0.0/33"', "found '10.0.0.0/33'; expected an address, a network such as"),
+        ('[listener.peers]\n"BACK\\\\SLASH" = "*"', "characters without a backslash"),
+        ('[listener]\nprivate_sop_classes = ["1..2"]', "found '1..2'; expected a UID: numbers between dots"),
+        ('[spool]\nreserve_bytes = -1', "spool.reserve_bytes"),
         ('[node]\nae_title = ""', "node.ae_title: found ''; expected 1 to 16 printable ASCII characters"),
         ('[node]\nae_title = "SEVENTEEN_LETTERS"', "node.ae_title: found 'SEVENTEEN_LETTERS'; expected 1 to 16"),
         ("[node]\nae_title = 'BACK\\SLASH'", "characters without a backslash"),
@@ -39,7 +39,22 @@ PACS = '[destinations.pacs]\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
         ('[node]\ncontent_qualification = "CLINICAL"', "expected 'RESEARCH', 'PRODUCT' or 'SERVICE'"),
         ('[process]\ndevice = "gpu"', "process.device: found 'gpu'; expected auto, cpu, cuda or cuda:N"),
         ('log_format = "xml"', "log_format: found 'xml'; expected 'auto', 'json' or 'console'"),
-        ('[destinations.pacs]\nhost = "pacs"\nport = 104', "destinations.pacs.ae_title: found none; expected a value"),
+        ('[destinations.pacs]\nhost = "pacs"\nport = 104', "destinations.pacs: found no ae_title; expected ae_title, "),
+        ('[destinations.pacs]\nstow_url = "ftp://pacs/"', "destinations.pacs.stow_url: found another form; expected http"),
+        (PACS + 'stow_url = "https://pacs/"', "destinations.pacs: found ae_title, host or port beside stow_url"),
+        (PACS + 'token_file = "token"', "destinations.pacs: found token_file without stow_url"),
+        (
+            '[destinations.pacs]\nstow_url = "http://pacs/"\ntoken_file = "token"',
+            "destinations.pacs: found http in stow_url with tls or token_file; expected https",
+        ),
+        (PACS + 'quiet_hours = "22:00"', "destinations.pacs.quiet_hours: found '22:00'; expected two times of the day"),
+        (PACS + 'quiet_hours = "6:00-6:00"', "destinations.pacs.quiet_hours: found '6:00-6:00'; expected two times"),
+        (PACS + 'time_zone = "Europe/Bonn"', "destinations.pacs.time_zone: found 'Europe/Bonn'; expected the name"),
+        (PACS + "concurrency = 0", "destinations.pacs.concurrency: found 0; expected greater than or equal to 1"),
+        (
+            "[deliver]\nlease_s = 69",
+            "deliver: found lease_s 69; expected at least connect_timeout_s + response_timeout_s, 70",
+        ),
         (PACS.replace('"pacs"\n', '""\n'), "destinations.pacs.host: found ''; expected at least 1 character"),
         (PACS + 'iod = "raw"', "destinations.pacs.iod: found 'raw'; expected 'secondary-capture' or 'source'"),
         ("[listener", "is not TOML"),
@@ -81,7 +96,7 @@ def test_a_file_that_is_no_text(write: WriteSettings) -> None:
 
 
 def test_a_list_in_the_environment_is_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ATHANOR_LISTENER__CALLING_AE_TITLES", "CT1,MR1")
+    monkeypatch.setenv("ATHANOR_LISTENER__PRIVATE_SOP_CLASSES", "1.2,1.3")
     found = refusal(read_settings)
     assert '"listener"' in found
     assert 'written as JSON there: ["A", "B"]' in found

@@ -42,11 +42,11 @@ def test_the_environment_stands_above_the_file_key_by_key(
     )
     monkeypatch.setenv("ATHANOR_LISTENER__PORT", "4")
     monkeypatch.setenv("ATHANOR_LOG_FORMAT", "json")
-    monkeypatch.setenv("ATHANOR_LISTENER__CALLING_AE_TITLES", '["CT1", "MR1"]')
+    monkeypatch.setenv("ATHANOR_LISTENER__PEERS", '{"MR1": "192.0.2.7"}')
     monkeypatch.setenv("ATHANOR_DESTINATIONS__PACS__PORT", "105")
     settings = read_settings(file)
     assert (settings.listener.port, settings.listener.max_associations) == (4, 3)
-    assert settings.listener.calling_ae_titles == ("CT1", "MR1")
+    assert settings.listener.peers["MR1"] == ("192.0.2.7/32",)
     assert settings.log_format == "json"
     assert settings.destinations["pacs"] == Destination(ae_title="P", host="h", port=105)
 
@@ -92,6 +92,14 @@ def test_a_url_with_a_password_comes_from_a_file_of_its_own(
     (file.parent / "secret").unlink()
     words = refusal(lambda: getattr(read_settings(file), attribute))
     assert words.startswith(f"{section}.url_file: cannot read")
+
+
+def test_this_machine_may_call_until_a_line_says_otherwise(write: WriteSettings) -> None:
+    this_machine = ("127.0.0.0/8", "::1/128")
+    assert read_settings().listener.peers == {"*": this_machine}
+    peers = read_settings(write('[listener.peers]\nCT1 = ["192.0.2.8", "10.0.0.0/8"]\nMR1 = "*"\n')).listener.peers
+    assert peers == {"*": this_machine, "CT1": ("192.0.2.8/32", "10.0.0.0/8"), "MR1": ("*",)}
+    assert read_settings(write('[listener.peers]\n"*" = []\n')).listener.peers == {"*": ()}
 
 
 @pytest.mark.parametrize("key", ["weights_dir", "rules.seed", "database.url_file", "broker.url_file"])

@@ -11,7 +11,7 @@ from store_rows import CALLER, header, route, stored
 from gateway.domain.completeness import AssociationState
 from gateway.store import intake, judgement, tables
 from gateway.store.database import Database
-from gateway.store.intake import Caller
+from gateway.store.intake import Arrived, Caller
 
 Receive = Callable[..., list[intake.Arrival]]
 
@@ -24,10 +24,10 @@ def receive(database: Database) -> Receive:
         arrivals = []
         for number in numbers:
             one = header(number, series_uid)
+            arrived = Arrived(one, stored(one.sop_instance_uid), caller)
             with database.write() as connection:
-                intake.open_association(connection, caller)
-                file = stored(one.sop_instance_uid)
-                arrivals.append(intake.record_instance(connection, one, file, caller, judge_after_s=0.0))
+                intake.open_associations(connection, [caller], "scp-0")
+                arrivals += intake.record_instances(connection, [arrived], judge_after_s=0.0)
         return arrivals
 
     return receive_slices

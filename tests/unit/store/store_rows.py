@@ -9,10 +9,12 @@ import sqlalchemy as sa
 
 from gateway.dicom.header import InstanceHeader
 from gateway.domain.states import SeriesState
-from gateway.store import jobs, tables
+from gateway.store import routing, tables
+from gateway.store.arriving import sync_folder
 from gateway.store.database import Database
 from gateway.store.intake import Caller, StoredFile
-from gateway.store.jobs import NewJob
+from gateway.store.routing import NewJob
+from gateway.store.spool import Spool
 
 CALLER = Caller("11111111-1111-4111-8111-111111111111", "SCANNER", "ATHANOR", "127.0.0.1")
 
@@ -55,6 +57,17 @@ def stored(sop_instance_uid: str, content: str = "") -> StoredFile:
     return StoredFile(f"received/{sop_instance_uid}{content}.dcm", 100, f"{sop_instance_uid}{content}")
 
 
+def receive_file(spool: Spool, series_uid: str, sop_instance_uid: str, *data_set: bytes) -> StoredFile:
+    """Receive a data set with the prefix ``DICM`` as the stage does; its second name stays until `Spool.settle`."""
+    arriving = spool.receive(b"DICM")
+    arriving.write(*data_set)
+    arriving.sync()
+    place = spool.link_received(arriving, series_uid, sop_instance_uid)
+    sync_folder(place.path.parent)
+    arriving.close()
+    return StoredFile(spool.relative(place.path), arriving.size_bytes, arriving.sha256)
+
+
 def route(
     database: Database, series_id: int, revision: int, destinations: tuple[str, ...] = ("pacs",), max_attempts: int = 3
 ) -> str:
@@ -70,9 +83,9 @@ def route(
             )
             .returning(tables.rule_version.c.id)
         ).scalar_one()  # fmt: skip
-        to_route = jobs.series_to_route(connection, series_id, revision)
+        to_route = routing.series_to_route(connection, series_id, revision)
         assert to_route is not None
-        assert jobs.end_routing(
+        assert routing.end_routing(
             connection, to_route, SeriesState.ROUTED, reason=None, selection=None, attributes=None,
             jobs=[NewJob(rule, "t2-to-stir", {}, destinations, 0)], max_attempts=max_attempts,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from gateway.domain.completeness import AssociationState
 from gateway.domain.states import DeliveryState, JobState, SeriesState
 from gateway.store import deliveries, intake, jobs, judgement, outbox, tables
 from gateway.store.database import Database
-from gateway.store.intake import Arrival
+from gateway.store.intake import Arrival, Arrived
 from gateway.store.jobs import DerivedFile
 
 Receive = Callable[..., list[Arrival]]
@@ -30,8 +30,8 @@ def test_the_same_bytes_again_change_nothing_and_others_are_a_conflict(database:
     assert receive(1) == [Arrival.SAME]
     one = header(1)
     with database.write() as connection:
-        other = stored(one.sop_instance_uid, "other")
-        assert intake.record_instance(connection, one, other, CALLER, judge_after_s=0) is Arrival.CONFLICT
+        other = Arrived(one, stored(one.sop_instance_uid, "other"), CALLER)
+        assert intake.record_instances(connection, [other], judge_after_s=0) == [Arrival.CONFLICT]
         assert connection.execute(sa.select(tables.series.c.instances)).scalar_one() == 1
 
 
@@ -130,6 +130,7 @@ def test_a_late_instance_cancels_only_deliveries_that_have_not_begun(
 def test_associations_that_a_dead_scp_left_open_count_as_aborted(database: Database, receive: Receive) -> None:
     receive(1)
     with database.write() as connection:
-        assert intake.abort_open_associations(connection) == 1
-        assert intake.abort_open_associations(connection) == 0
+        assert intake.abort_open_associations(connection, "scp-1") == 0, "that is another one's"
+        assert intake.abort_open_associations(connection, "scp-0") == 1
+        assert intake.abort_open_associations(connection, "scp-0") == 0
         assert connection.execute(sa.select(tables.association.c.end)).scalar_one() == "aborted"

@@ -1,0 +1,102 @@
+"""People: accounts, open sessions and API keys; every change is in the audit trail."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Form, HTTPException, Request, Response
+from fastapi.responses import RedirectResponse
+
+from gateway.admin.access import Access, digest_of, needs, new_key
+from gateway.admin.routes import Routes
+from gateway.admin.site import Site, address_of
+from gateway.domain.roles import Role
+from gateway.store import people
+from gateway.store.people import Somebody
+
+Me = Annotated[Somebody, Depends(needs(Role.ADMINISTRATOR))]
+Secret = Annotated[str, Form(max_length=1024)]
+Name = Annotated[str, Form(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
+
+
+def router(site: Site, access: Access) -> Routes:
+    """The page, its forms, and the lists as JSON."""
+    routes = Routes()
+
+    def shown(request: Request, key: str = "") -> Response:
+        with site.database.read() as connection:
+            return site.page(
+                request, "people.html", key=key, roles=list(Role),
+                people=people.people(connection), sessions=people.sessions(connection), keys=people.keys(connection),
+            )  # fmt: skip
+
+    @routes.page("/people", Role.ADMINISTRATOR)
+    def page(request: Request) -> Response:
+        return shown(request)
+
+    @routes.act("/people", Role.ADMINISTRATOR)
+    def add(
+        request: Request, me: Me, name: Name, role: Annotated[Role, Form()], password: Annotated[str, Form()]
+    ) -> Response:
+        password_hash = access.hash_password(password)
+        with site.database.write() as connection:
+            if not people.add_person(connection, name, role, password_hash):
+                raise HTTPException(409, f"name: found {name} among the people; expected one that is free")
+            people.note(connection, me, address_of(request), "added a person", name, role=role)
+        return RedirectResponse("/people", 303)
+
+    @routes.act("/people/{name}/role", Role.ADMINISTRATOR)
+    def change_role(request: Request, me: Me, name: str, role: Annotated[Role, Form()]) -> Response:
+        change(request, me, name, "changed a role", role is not Role.ADMINISTRATOR, role=role)
+        return RedirectResponse("/people", 303)
+
+    @routes.act("/people/{name}/active", Role.ADMINISTRATOR)
+    def switch(request: Request, me: Me, name: str, active: Annotated[bool, Form()]) -> Response:
+        change(request, me, name, "let in" if active else "shut out", not active, active=active)
+        return RedirectResponse("/people", 303)
+
+    @routes.act("/people/{name}/password", Role.ADMINISTRATOR)
+    def set_password(request: Request, me: Me, name: str, password: Secret) -> Response:
+        password_hash = access.hash_password(password)
+        with site.database.write() as connection:
+            if not people.change_person(connection, name, password_hash=password_hash):
+                raise HTTPException(404, f"there is nobody of the name {name}")
+            people.note(connection, me, address_of(request), "set a password", name)
+        return RedirectResponse("/people", 303)
+
+    def change(request: Request, me: Somebody, name: str, what: str, takes_away: bool, **values: Any) -> None:
+        with site.database.write() as connection:
+            if takes_away and people.administrators(connection) == [name]:
+                raise HTTPException(409, f"{name} is the last administrator; make another one first")
+            if not people.change_person(connection, name, **values):
+                raise HTTPException(404, f"there is nobody of the name {name}")
+            people.note(connection, me, address_of(request), what, name, **values)
+
+    @routes.act("/sessions/{digest}/end", Role.ADMINISTRATOR)
+    def end_session(request: Request, me: Me, digest: str) -> Response:
+        with site.database.write() as connection:
+            if people.end_session(connection, digest):
+                people.note(connection, me, address_of(request), "ended a session")
+        return RedirectResponse("/people", 303)
+
+    @routes.act("/keys", Role.ADMINISTRATOR)
+    def add_key(request: Request, me: Me, name: Name, role: Annotated[Role, Form()]) -> Response:
+        key = new_key()
+        with site.database.write() as connection:
+            people.add_key(connection, name, digest_of(key), role, me.name)
+            people.note(connection, me, address_of(request), "made an API key", name, role=role)
+        return shown(request, key)
+
+    @routes.act("/keys/{key_id}/revoke", Role.ADMINISTRATOR)
+    def revoke_key(request: Request, me: Me, key_id: int) -> Response:
+        with site.database.write() as connection:
+            if people.revoke_key(connection, key_id):
+                people.note(connection, me, address_of(request), "revoked an API key", str(key_id))
+        return RedirectResponse("/people", 303)
+
+    @routes.api("GET", "/people", Role.ADMINISTRATOR, tags=["people"], summary="Every account")
+    def api_people() -> list[dict[str, Any]]:
+        with site.database.read() as connection:
+            return people.people(connection)
+
+    return routes

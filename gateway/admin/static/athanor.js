@@ -1,0 +1,56 @@
+// What a page does beside htmx: live news, local times, confirmations. No page needs it to be read.
+"use strict";
+
+// Times are written in UTC; a person reads local time, and finds UTC on hover.
+function localTimes(root) {
+  for (const time of root.querySelectorAll("time[datetime]:not([title])")) {
+    const at = new Date(time.dateTime);
+    time.title = `${time.dateTime.replace("T", " ").replace("Z", "")} UTC`;
+    time.textContent = at.toLocaleString(undefined, { dateStyle: "short", timeStyle: "medium" });
+  }
+}
+
+// One stream of news per page: whatever listens for athanor:changed loads itself again.
+function listen() {
+  if (!document.body.dataset.live) return;
+  const stale = document.getElementById("stale");
+  let heard = Date.now();
+  const source = new EventSource("/events");
+  source.addEventListener("changed", () => {
+    heard = Date.now();
+    document.body.dispatchEvent(new CustomEvent("athanor:changed"));
+  });
+  source.addEventListener("alive", () => { heard = Date.now(); });
+  setInterval(() => { stale.hidden = Date.now() - heard < 15000; }, 1000);
+  addEventListener("pagehide", () => source.close());
+}
+
+// A form with data-confirm asks first, in words that name the object.
+function confirmations() {
+  const dialog = document.getElementById("confirm");
+  let waiting = null;
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (!form.dataset.confirm || form.dataset.confirmed) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    waiting = { form, button: event.submitter };
+    dialog.querySelector("p").textContent = form.dataset.confirm;
+    dialog.showModal();
+  }, true);
+  dialog.addEventListener("close", () => {
+    if (dialog.returnValue === "yes" && waiting) {
+      waiting.form.dataset.confirmed = "yes";
+      waiting.form.requestSubmit(waiting.button);
+      delete waiting.form.dataset.confirmed;
+    }
+    waiting = null;
+  });
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  localTimes(document);
+  confirmations();
+  listen();
+  document.body.addEventListener("htmx:afterSwap", (event) => localTimes(event.target));
+});

@@ -1,0 +1,31 @@
+"""How fast a destination is sent to: a bandwidth that all transfers to it share."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+Pace = Callable[[int], None]
+"""Called with the number of bytes before each piece of an instance goes out. It may wait, or raise TransferStopped."""
+
+
+def at_once(_: int) -> None:
+    """The pace of who has nobody to spare."""
+
+
+class Bandwidth:
+    """Lets `bytes_per_s` through on average, whoever asks: the threads of a process share it, one piece at a time."""
+
+    def __init__(self, bytes_per_s: int) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._lock = threading.Lock()
+        self._free_at = time.monotonic()
+
+    def take(self, count: int) -> None:
+        """Wait until `count` bytes may go."""
+        with self._lock:
+            begin = max(self._free_at, time.monotonic())
+            self._free_at = begin + count / self._bytes_per_s
+        if (wait_s := begin - time.monotonic()) > 0:
+            time.sleep(wait_s)

@@ -1,0 +1,95 @@
+"""Is the gateway well, and if not, what to do: one report for the command line and the dashboard."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from gateway.domain.durations import duration
+from gateway.domain.states import DeliveryState, JobState, SeriesState
+from gateway.settings import Settings
+from gateway.store import heartbeats, refusals, reports
+
+STALE_AFTER_S = 15.0
+
+_KINDS = {"scp": "SCP", "clock": "clock", "process": "process worker", "transfer": "transfer worker"}
+_LATELY_S = 86_400.0
+_SHOWN = 10
+_REFUSALS_SHOWN = 5
+
+Report = dict[str, Any]
+
+
+def health(connection: Connection, settings: Settings) -> Report:
+    """Processes, counts, what failed lately, destinations, refused instances, disk; `problems` says what to do."""
+    report: Report = {
+        "counts": reports.counts(connection),
+        "processes": [
+            {
+                "process": beat.process,
+                "age_s": round(beat.age_s, 1),
+                "alive": beat.age_s < STALE_AFTER_S,
+                **beat.detail,
+            }
+            for beat in heartbeats.all_of(connection)
+        ],
+        "failed_lately": {
+            "series": _lately(reports.series_list(connection, 1000, SeriesState.FAILED), "last_received_at"),
+            "jobs": _lately(reports.job_list(connection, 1000, JobState.FAILED), "finished_at"),
+        },
+        "destinations": reports.waiting_deliveries(connection),
+        "quarantine": reports.latest_quarantine(connection, _SHOWN),
+        "refusals": refusals.latest(connection, _REFUSALS_SHOWN, settings.node.ae_title),
+    }
+    free = shutil.disk_usage(existing(settings.node.state_dir)).free
+    report["disk"] = {"free_bytes": free, "reserve_bytes": settings.reserve_bytes}
+    report["problems"] = list(_problems(report))
+    return report
+
+
+def existing(folder: Path) -> Path:
+    """`folder`, or the nearest one above it that exists."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
+def _lately(rows: list[dict[str, Any]], when: str) -> int:
+    return sum(not row.get("superseded") and time.time() - row[when] < _LATELY_S for row in rows)
+
+
+def _problems(report: Report) -> Iterator[str]:
+    """What an administrator has to do something about, in words."""
+    yield from _process_problems(report["processes"])
+    if report["disk"]["free_bytes"] < report["disk"]["reserve_bytes"]:
+        yield "the spool has reached its reserve and refuses instances (0xA700); free some space"
+    if number := report["failed_lately"]["series"]:
+        yield f"series that could not be routed in 24 h: {number}; see `athanor jobs series --state failed`"
+    if number := report["failed_lately"]["jobs"]:
+        yield f"jobs that failed in 24 h: {number}; see `athanor jobs ls --state failed`, `athanor jobs retry SERIES`"
+    for row in report["destinations"]:
+        if row["state"] == DeliveryState.FAILED:
+            yield (
+                f"deliveries to {row['destination']} that failed: {row['deliveries']}; {row['error']}; "
+                "when that is repaired, `athanor jobs resend SERIES`"
+            )
+        elif row["error"]:
+            yield (
+                f"deliveries to {row['destination']} that are tried again: {row['deliveries']}; {row['error']}; "
+                f"see `athanor echo {row['destination']}`"
+            )
+
+
+def _process_problems(processes: list[dict[str, Any]]) -> list[str]:
+    alive = {process["process"].split("-")[0] for process in processes if process["alive"]}
+    if not alive:
+        return ["the gateway is not running; start it with `athanor up`"]
+    missing = [words for kind, words in _KINDS.items() if kind not in alive]
+    return [f"no {words} is running; its log says why; start it again" for words in missing] + [
+        f"{process['process']} gives no sign of life for {duration(process['age_s'])}; its log says why"
+        for process in processes
+        if not process["alive"] and process["process"].split("-")[0] in alive
+    ]

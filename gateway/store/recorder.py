@@ -1,0 +1,186 @@
+"""The recorder: rows for what was received, written behind the files, many in one transaction.
+
+    association thread: file durable > queue > Success          recorder: queue > one transaction > second names removed
+
+One queue in the order of what happened, so the end of an association is recorded after everything that it carried.
+Rows that a crash takes with it are found again in the spool. While the database is away the queue fills; when it is
+full, instances are refused until it is back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from sqlalchemy.exc import DBAPIError
+
+from gateway import logs
+from gateway.domain.completeness import AssociationState
+from gateway.errors import Unavailable
+from gateway.store import intake
+from gateway.store.database import Database
+from gateway.store.intake import Arrival, Arrived, Caller, OnConflict, Raced
+from gateway.store.spool import Spool
+
+MOST_WAITING = 10_000
+"""Rows that may wait for the database: about 30 MB, and twenty seconds of receiving at full speed."""
+
+_GATHER_S = 0.1  # far below the shortest quiet period, after which a series is judged
+_BATCH = 500
+_TRY_AGAIN_S = 1.0
+_STOP_WITHIN_S = 10.0
+
+log = logs.get("recorder")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An association is over."""
+
+    association_id: str
+    end: AssociationState
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An instance was answered with an error; `path` is where it is kept, if it is."""
+
+    caller: Caller
+    status: int
+    reason: str
+    path: str | None
+
+
+Entry = Caller | Arrived | Ended | Refused  # a Caller has opened an association
+
+
+class Recorder:
+    """Writes rows in a thread of its own; every method may be called from every thread."""
+
+    def __init__(
+        self, database: Database, spool: Spool, *, judge_after_s: float, on_conflict: OnConflict = "keep-first"
+    ) -> None:
+        self._database = database
+        self._spool = spool
+        self._judge_after_s = judge_after_s
+        self._on_conflict: OnConflict = on_conflict
+        self._changed = threading.Condition()
+        self._waiting: deque[Entry] = deque()
+        self._unsettled = 0  # waiting, or in the hands of the thread
+        self._hurry = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="recorder")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits for the database that nothing more should be taken."""
+        return self._unsettled >= MOST_WAITING
+
+    def __enter__(self) -> Self:
+        """Begin to write."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Write what waits, if the database takes it, and end."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join()
+
+    def put(self, entry: Entry) -> None:
+        """Have `entry` recorded after everything that was put before. The end of an association hurries."""
+        with self._changed:
+            self._waiting.append(entry)
+            self._unsettled += 1
+            self._hurry |= isinstance(entry, Ended)
+            if self._hurry or self._unsettled == 1 or len(self._waiting) == _BATCH:
+                self._changed.notify_all()
+
+    def flush(self, timeout_s: float) -> bool:
+        """Whether everything put before was recorded within `timeout_s`."""
+        with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: self._unsettled == 0, timeout_s)
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            if not self._write(batch):
+                log.warning("rows not recorded", rows=self._unsettled, found_again="at the next start")
+                return
+            with self._changed:
+                self._unsettled -= len(batch)
+                self._changed.notify_all()
+
+    def _next_batch(self) -> list[Entry]:
+        """What waits, once there is something: after a moment in which more may come. Empty when all is done."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._stop.is_set())
+            self._changed.wait_for(
+                lambda: self._hurry or self._stop.is_set() or len(self._waiting) >= _BATCH, _GATHER_S
+            )
+            batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
+            self._hurry = self._hurry and bool(self._waiting)
+            return batch
+
+    def _write(self, batch: Sequence[Entry]) -> bool:
+        """Record a batch, however long the database is away; False when it is still away long after the stop."""
+        give_up_at = float("inf")
+        while time.monotonic() < give_up_at:
+            try:
+                self._record(batch)
+            except Raced:
+                continue  # now the other one's row is there to be compared with
+            except Unavailable as error:
+                log.warning("will try again", reason=str(error), rows=self._unsettled)
+                if self._stop.wait(_TRY_AGAIN_S):
+                    give_up_at = min(give_up_at, time.monotonic() + _STOP_WITHIN_S)
+                    time.sleep(_TRY_AGAIN_S)
+            except Exception as error:  # noqa: BLE001 - the edge of a batch: what the database takes of it is recorded
+                if len(batch) == 1:
+                    self._set_aside(batch[0], error)
+                    return True
+                return all(self._write([entry]) for entry in batch)
+            else:
+                return True
+        return False
+
+    def _set_aside(self, entry: Entry, error: Exception) -> None:
+        """Report an entry that the database does not take. A file keeps its second name unless its report is stored."""
+        found = type(error.orig if isinstance(error, DBAPIError) else error).__name__
+        log.error("not recorded", entry=type(entry).__name__, **logs.failure(error))
+        if not isinstance(entry, Arrived):
+            return
+        reason = f"received, but the database does not take its row ({found}); the file is left where it is"
+        try:
+            self._record([Refused(entry.caller, 0x0000, reason, entry.file.path)])
+        except Exception as again:  # noqa: BLE001 - the next start reports it
+            log.error("not recorded", entry="Refused", **logs.failure(again))
+        else:
+            self._spool.settle(entry.pending)
+
+    def _record(self, batch: Sequence[Entry]) -> None:
+        """One transaction; what was received has no need of its second name after it."""
+        arrived = [entry for entry in batch if isinstance(entry, Arrived)]
+        with self._database.write() as connection:
+            callers = [entry for entry in batch if isinstance(entry, Caller)]
+            intake.open_associations(connection, callers, self._spool.process)
+            arrivals = intake.record_instances(
+                connection, arrived, judge_after_s=self._judge_after_s, on_conflict=self._on_conflict
+            )
+            for entry in batch:
+                if isinstance(entry, Refused):
+                    intake.record_quarantine(
+                        connection, entry.caller, status=entry.status, reason=entry.reason, path=entry.path
+                    )
+                elif isinstance(entry, Ended):
+                    intake.end_association(connection, entry.association_id, entry.end)
+        for entry, arrival in zip(arrived, arrivals, strict=True):
+            self._spool.settle(entry.pending)
+            if arrival is Arrival.CONFLICT:
+                log.warning("conflicting instance", path=entry.file.path)

@@ -1,0 +1,149 @@
+"""Noise taken off a CT series, slice by slice and tile by tile; what comes out is HU as what went in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipelines.errors import Unsuitable, WeightsError
+from pipelines.intensity import IntensityMap
+from pipelines.result import Check, Progress, Result, timed
+from pipelines.spec import PipelineSpec
+from pipelines.volume import Volume, Voxels
+
+TILE = 512  # pixels along each axis; the usual slice is one tile
+BLOCK = 16  # side of the squares whose mean has to stay
+KEPT_HU = 2.0  # how far that mean may move
+_FLAT_HU = 25.0  # a block whose denoised pixels scatter less shows no border
+_SCATTER = 0.01  # share of the flat blocks that may move further
+_AIR_HU = -1024.0
+_PLAUSIBLE_HU = (-4096.0, 32767.0)  # what scanners store, padding and metal on an extended scale included
+
+
+class Denoise:
+    """One CT volume in HU -> the same with less noise.
+
+    The network sees values clipped to the manifest's scale, and only what it takes for noise is subtracted; a pixel
+    outside the scale (padding, metal) stays as it is. Memory beyond input and output is that of one tile.
+    """
+
+    def __init__(self, spec: PipelineSpec, generator: nn.Module, device: str = "cpu") -> None:
+        halo = getattr(generator, "halo", None)
+        if not isinstance(halo, int):
+            raise WeightsError(
+                f"{spec.id}: architecture: found {spec.generator.architecture!r}, expected one whose tiles are exact"
+            )
+        self.spec = spec
+        self._generator = generator
+        self._halo = halo + halo % spec.geometry.multiple
+        self._device = torch.device(device)
+        self._scale = IntensityMap(*spec.intensity.hu)
+
+    def __call__(self, volumes: Mapping[str, Volume], progress: Progress) -> Result:
+        """The result for the one volume; raises Unsuitable when it is not in HU or shows nothing."""
+        seconds: dict[str, float] = {}
+        with timed(seconds, "checks"):
+            volume = self._input(volumes)
+            finite = np.isfinite(volume.voxels)
+            shows = np.array(
+                [one.any() and np.ptp(each[one]) > 0 for each, one in zip(volume.voxels, finite, strict=True)]
+            )
+            if not shows.any():
+                raise Unsuitable("constant", "one value in every slice", "an image", "check the acquisition")
+        denoised = np.where(finite, volume.voxels, np.float32(_AIR_HU))
+        shifts = []
+        indices = np.flatnonzero(shows)
+        for done, index in enumerate(indices, start=1):
+            noisy = denoised[index]
+            with timed(seconds, "generator"):
+                denoised[index] = self._denoised(noisy)
+            with timed(seconds, "checks"):
+                shifts.append(block_shifts(noisy, denoised[index]))
+            progress(done, len(indices))
+        checks = tuple(self._notes(np.concatenate(shifts), shows, finite))
+        return Result(volume.with_voxels(denoised, self.spec.output.unit), checks, seconds)
+
+    def warm_up(self) -> float:
+        """Denoise one empty tile, so that the first series does not pay for it; seconds taken."""
+        started = perf_counter()
+        self._denoised(np.zeros((TILE, TILE), dtype=np.float32))
+        return perf_counter() - started
+
+    def _input(self, volumes: Mapping[str, Volume]) -> Volume:
+        (contract,) = self.spec.inputs
+        if volumes.keys() != {contract.role}:
+            raise Unsuitable("roles", ", ".join(sorted(volumes)) or "none", contract.role)
+        volume = volumes[contract.role]
+        if volume.unit != "HU":
+            raise Unsuitable("unit", f"values in {volume.unit!r}", "HU", "the series needs Rescale Type HU")
+        low, high = float(np.nanmin(volume.voxels)), float(np.nanmax(volume.voxels))
+        if low < _PLAUSIBLE_HU[0] or high > _PLAUSIBLE_HU[1] or high < -500.0:
+            raise Unsuitable("hounsfield", f"{low:.0f} to {high:.0f} HU", "the HU of a body", "check the rescaling")
+        return volume
+
+    @torch.inference_mode()
+    def _denoised(self, noisy: NDArray[np.float32]) -> NDArray[np.float32]:
+        """One slice in HU, (rows, columns)."""
+        rows, columns = noisy.shape
+        halo, scale = self._halo, np.float32(0.5 * (self._scale.high - self._scale.low))
+        unit = torch.from_numpy(self._scale.to_unit(noisy)).to(self._device)
+        size = [-(-length // self.spec.geometry.multiple) * self.spec.geometry.multiple for length in (rows, columns)]
+        for axis, length in enumerate(size):
+            unit = unit.index_select(axis, _mirrored(noisy.shape[axis], length, halo, self._device))
+        result = noisy.copy()
+        for top in range(0, rows, TILE):
+            for left in range(0, columns, TILE):
+                tile = unit[top : top + TILE + 2 * halo, left : left + TILE + 2 * halo]
+                noise = (tile - self._generated(tile))[halo:-halo, halo:-halo].cpu().numpy()
+                part = result[top : top + TILE, left : left + TILE]
+                part -= scale * noise[: part.shape[0], : part.shape[1]]
+        outside = (noisy < self._scale.low) | (noisy > self._scale.high)
+        return np.where(outside, noisy, result)
+
+    def _generated(self, tile: Tensor) -> Tensor:
+        clean: Tensor = self._generator(tile[None, None])[0, 0].float()
+        if not torch.isfinite(clean).all():
+            raise WeightsError(f"{self.spec.id}: the generator gave values that are no numbers; install it again")
+        return clean
+
+    def _notes(self, shifts: Voxels, shows: NDArray[np.bool_], finite: NDArray[np.bool_]) -> Iterator[Check]:
+        if self.spec.caution:
+            yield Check("caution", True, self.spec.caution)
+        if shifts.size:
+            moved = float(np.mean(np.abs(shifts) > KEPT_HU))
+            detail = (
+                f"means of {shifts.size} flat blocks of {BLOCK} x {BLOCK} pixels moved by at most "
+                f"{np.percentile(np.abs(shifts), 99):.2f} HU in 99 of 100"
+            )
+            yield Check("hu-shift", moved > _SCATTER, detail)
+        if not shows.all():
+            yield Check("constant-slices", True, f"{int((~shows).sum())} of {len(shows)} slices show nothing")
+        if not finite.all():
+            missing = int(finite.size - np.count_nonzero(finite))
+            yield Check("non-finite", True, f"{missing} voxels that are no numbers, taken as air")
+
+
+def block_shifts(noisy: NDArray[np.float32], denoised: NDArray[np.float32]) -> NDArray[np.float32]:
+    """By how many HU the mean of each flat block within the body moved; blocks of BLOCK x BLOCK pixels, whole ones."""
+    before, after = (_blocks(image) for image in (noisy, denoised))
+    mean = after.mean(axis=(1, 3))
+    flat = (after.std(axis=(1, 3)) < _FLAT_HU) & (mean > -300.0) & (mean < 300.0)
+    return np.asarray((mean - before.mean(axis=(1, 3)))[flat], dtype=np.float32)
+
+
+def _blocks(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(block rows, BLOCK, block columns, BLOCK)."""
+    rows, columns = (length // BLOCK for length in image.shape)
+    return image[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
+
+
+def _mirrored(length: int, padded: int, halo: int, device: torch.device) -> Tensor:
+    """Indices of `length` pixels continued to `padded` and by `halo` on both sides, as mirror images."""
+    index = torch.arange(-halo, padded + halo, device=device)
+    folded = index.remainder(2 * length)
+    return torch.minimum(folded, 2 * length - 1 - folded)

@@ -1,0 +1,79 @@
+"""Trains a translation as pix2pix does (Isola et al. 2017): a U-Net against a PatchGAN, cross entropy and L1."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipelines.networks import GENERATORS, PatchGAN
+from pipelines.training.losses import discriminator_loss, generator_loss
+from pipelines.training.recipe import RELEASED, TranslationRecipe
+from pipelines.training.trainer import WEIGHTS, Pair, Trainer, read_generator
+
+
+class Pix2Pix(Trainer):
+    """A run of `recipe`."""
+
+    def __init__(
+        self,
+        recipe: TranslationRecipe,
+        draw: Callable[[np.random.Generator], Pair],
+        validation: Sequence[Pair],
+        device: str = "cpu",
+    ) -> None:
+        torch.manual_seed(recipe.seed)
+        self.recipe = recipe
+        sizes = recipe.networks
+        generator = make_generator(recipe)
+        judge = PatchGAN(len(recipe.contrasts.sources) + 1, sizes.ndf, sizes.layers)
+        for network in (generator, judge):
+            network.apply(_initialise)
+        if sizes.start:
+            generator.load_state_dict(read_generator(RELEASED / sizes.start / WEIGHTS))
+        super().__init__(generator, judge, recipe.schedule, recipe.seed, draw, validation, device)
+
+    def one_step(self) -> None:
+        """One update of the discriminator and one of the generator, on one batch."""
+        schedule = self.recipe.schedule
+        real_a, real_b = self._pairs()
+        with self._precision():
+            fake_b = self.generator(real_a).float()
+            on_real, on_fake = self.judge(real_a, real_b), self.judge(real_a, fake_b.detach())
+        loss_d = discriminator_loss(on_real.float(), on_fake.float())
+        self._update(1, loss_d)
+        self.judge.requires_grad_(False)
+        with self._precision():
+            judged = self.judge(real_a, fake_b)
+        loss_g, l1 = generator_loss(judged.float(), fake_b, real_b, schedule.gan_weight, schedule.l1_weight)
+        self._update(0, loss_g)
+        self.judge.requires_grad_(True)
+        self._count(loss_d.item(), loss_g.item(), l1.item())
+
+    def _precision(self) -> AbstractContextManager[object]:
+        """bfloat16 products with float32 weights where the processor has them, in two thirds of the time."""
+        if self.device == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+            return nullcontext()
+        return torch.autocast(self.device, torch.bfloat16)
+
+
+def make_generator(recipe: TranslationRecipe) -> nn.Module:
+    """The untrained generator of `recipe`."""
+    return GENERATORS[recipe.networks.architecture](**generator_parameters(recipe))
+
+
+def generator_parameters(recipe: TranslationRecipe) -> dict[str, int]:
+    """The arguments of the generator's constructor, as the manifest states them."""
+    sizes = recipe.networks
+    return {"in_channels": len(recipe.contrasts.sources), "out_channels": 1, "ngf": sizes.ngf, "downs": sizes.downs}
+
+
+def _initialise(module: nn.Module) -> None:
+    """Weights N(0, 0.02) as pix2pix starts them."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,124 @@
+"""The kinds of recipes that there are, and what the command line needs of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from pipelines.intensity import Array
+from pipelines.training.bank import build_bank
+from pipelines.training.body_bank import build_body_bank, draw_kernel, hounsfield_map, scanned
+from pipelines.training.pix2pix import Pix2Pix, generator_parameters, make_generator
+from pipelines.training.recipe import DenoiseRecipe, Recipe, TranslationRecipe
+from pipelines.training.trainer import Pair, Trainer
+from pipelines.training.visits import visit
+from pipelines.training.wgan import WassersteinDenoiser, denoiser_parameters, make_denoiser
+
+WINDOW_HU = (-160.0, 240.0)  # soft tissue
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is done alike for every kind, in the words of that kind.
+
+    trainer     (recipe, cache folder, device) -> a run at its first step
+    network     the untrained generator; `parameters` are its constructor's arguments
+    validation  pairs of whole slices that training never sees
+    samples     some of them, for a picture; `shown` takes an image to the grey values of a picture, [-1, 1]
+    evaluate    writes metrics.json and pictures into the run folder
+    scales      the manifest's tables of input and output scale
+    """
+
+    trainer: Callable[[Any, Path, str], Trainer]
+    network: Callable[[Any], nn.Module]
+    parameters: Callable[[Any], dict[str, int]]
+    validation: Callable[[Any], list[Pair]]
+    samples: Callable[[Sequence[Pair]], list[Pair]]
+    shown: Callable[[Array], Array]
+    evaluate: Callable[[Any, Path], None]
+    scales: Callable[[Any], tuple[dict[str, list[float]], list[float]]]
+    half_precision_limit: float  # largest change of any pixel, of a range of 2
+
+
+def task_of(recipe: Recipe) -> Task:
+    """The task of `recipe`."""
+    return DENOISE if isinstance(recipe, DenoiseRecipe) else TRANSLATE
+
+
+def _pix2pix(recipe: TranslationRecipe, cache: Path, device: str) -> Trainer:
+    bank = build_bank(recipe, cache)
+    draw = partial(bank.pair, crop=recipe.phantoms.crop, contrasts=recipe.contrasts, scales=recipe.intensity)
+    return Pix2Pix(recipe, draw, _visited(recipe), device)
+
+
+def _visited(recipe: TranslationRecipe) -> list[Pair]:
+    sets = recipe.phantoms
+    seeds = range(sets.validation_first_seed, sets.validation_first_seed + sets.validation_patients)
+    visits = [visit(seed, recipe) for seed in seeds]
+    return [(one.real_a[index], one.real_b[index]) for one in visits for index in (2, 6, 8, 10, 13)]
+
+
+def _wasserstein(recipe: DenoiseRecipe, cache: Path, device: str) -> Trainer:
+    return WassersteinDenoiser(recipe, build_body_bank(recipe, cache).pair, _low_dose(recipe), device)
+
+
+def _low_dose(recipe: DenoiseRecipe) -> list[Pair]:
+    sets, scale = recipe.phantoms, hounsfield_map(recipe)
+    pairs = []
+    for seed in range(sets.validation_first_seed, sets.validation_first_seed + sets.validation_patients):
+        for dose in (0.25, 0.1):
+            kernel = draw_kernel(np.random.default_rng([seed, 29]), recipe)
+            clean, noisy = scanned(seed, 256, recipe, dose).seen(kernel)
+            pairs.append((scale.to_unit(noisy)[None], scale.to_unit(clean)))
+    return pairs
+
+
+def _windowed(image: Array) -> Array:
+    """The soft-tissue window of a CT slice that spans all HU."""
+    hu = (image + 1.0) * 2047.5 - 1024.0
+    return np.asarray((hu - WINDOW_HU[0]) / (WINDOW_HU[1] - WINDOW_HU[0]) * 2.0 - 1.0, dtype=np.float32)
+
+
+def _evaluate_translation(recipe: TranslationRecipe, run: Path) -> None:
+    from pipelines.training.evaluation import evaluate  # scikit-image: the training extra
+
+    evaluate(recipe, run)
+
+
+def _evaluate_denoiser(recipe: DenoiseRecipe, run: Path) -> None:
+    from pipelines.training.dose_evaluation import evaluate
+
+    evaluate(recipe, run)
+
+
+TRANSLATE = Task(
+    trainer=_pix2pix,
+    network=make_generator,
+    parameters=generator_parameters,
+    validation=_visited,
+    samples=lambda pairs: [pairs[index] for index in (1, 2, 7, 12, 17, 22)],
+    shown=lambda image: image,
+    evaluate=_evaluate_translation,
+    scales=lambda recipe: (
+        {"percentiles": list(recipe.intensity.percentiles)},
+        [0.0, recipe.intensity.full_scale],
+    ),
+    half_precision_limit=0.01,
+)
+DENOISE = Task(
+    trainer=_wasserstein,
+    network=make_denoiser,
+    parameters=denoiser_parameters,
+    validation=_low_dose,
+    samples=lambda pairs: list(pairs[:6]),
+    shown=_windowed,
+    evaluate=_evaluate_denoiser,
+    scales=lambda recipe: ({"hu": list(recipe.intensity.hu)}, list(recipe.intensity.hu)),
+    half_precision_limit=0.0005,  # 1 HU
+)

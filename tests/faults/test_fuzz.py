@@ -1,0 +1,228 @@
+"""Mutated PDUs and data sets through a real socket: no crash, no hang, nothing leaked, and no wrong Success.
+
+A Success is wrong when the identity of the data set cannot be read (by pydicom), when it differs from the request, or
+when the stored bytes differ from the sent ones. `--fuzz N` says how many cases, `--faults-seed` which.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import struct
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+import checker
+import fuzzing
+import pydicom
+import pytest
+from checker import Answer, Promise
+from conftest import CountFault, Tell
+from fuzzing import DataSetCase, StreamCase
+from lone_receiver import LoneReceiver
+
+_WINDOW = 64  # C-STOREs under way
+_ANSWER_WITHIN_S = 20.0
+_MOST_MB = 400
+_OF_STREAMS = 4  # one case in so many is a whole transport connection
+
+
+class Wire:
+    """One transport connection, read PDU by PDU."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=_ANSWER_WITHIN_S)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._input = self._socket.makefile("rb")
+
+    def send(self, content: bytes) -> None:
+        self._socket.sendall(content)
+
+    def end(self) -> None:
+        """Nothing more is said."""
+        self._socket.shutdown(socket.SHUT_WR)
+
+    def read(self) -> tuple[int, bytes]:
+        """Type and content of the next PDU, (0, b"") when there is none; raises TimeoutError, ConnectionError."""
+        header = self._input.read(6)
+        if not header:
+            return 0, b""
+        assert len(header) == 6, f"an answer that ends inside a PDU header: {header.hex()}"
+        kind, length = struct.unpack(">BxI", header)
+        assert length < 200_000, f"an answer of {length} bytes: {header.hex()}"
+        content = self._input.read(length)
+        assert len(content) == length, "an answer that ends inside a PDU"
+        return kind, content
+
+    def close(self) -> None:
+        self._input.close()
+        self._socket.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What answers a C-STORE or C-ECHO."""
+
+    field: int
+    message_id: int
+    status: int
+    uid: bytes
+
+
+def response_in(content: bytes) -> Response:
+    """The response that a P-DATA-TF carries; fails when it carries anything else."""
+    length, _, flags = struct.unpack_from(">IBB", content)
+    assert (length, flags) == (len(content) - 4, 3), f"no whole command: {content.hex()}"
+    found, at = {}, 6
+    while at < len(content):
+        _, number, size = struct.unpack_from("<HHI", content, at)
+        found[number] = content[at + 8 : at + 8 + size]
+        at += 8 + size
+    number = {key: int.from_bytes(found[key], "little") for key in (0x0100, 0x0120, 0x0900)}
+    return Response(number[0x0100], number[0x0120], number[0x0900], found.get(0x1000, b"").rstrip(b"\0"))
+
+
+def identity(data_set: bytes, syntax: bytes) -> tuple[str, str]:
+    """SOP Class and SOP Instance UID as pydicom reads them; empty when it cannot."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ds = pydicom.filereader.read_dataset(BytesIO(data_set), syntax == fuzzing.IMPLICIT, is_little_endian=True)
+            return str(ds.SOPClassUID), str(ds.SOPInstanceUID)
+    except Exception:  # noqa: BLE001 - whatever the bytes make it do: it has not read an identity
+        return "", ""
+
+
+@dataclass
+class Fuzz:
+    """What is sent to one receiver, and what came of it."""
+
+    port: int
+    seed: int
+    statuses: Counter[str] = field(default_factory=Counter)
+    answers: list[Answer] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def fail(self, kind: str, number: int, what: str, sent: bytes) -> None:
+        """One more failure, said so that it can be repeated."""
+        self.failures.append(f"{what}\n    {kind}_case({self.seed}, {number}), sent {sent[:1500].hex()}")
+
+    def data_sets(self, numbers: Iterable[int]) -> None:
+        """C-STOREs that are in order but for their data sets: each is answered, and the association goes on."""
+        wire = self._associated()
+        window: list[tuple[int, DataSetCase]] = []
+        for number in numbers:
+            window.append((number, fuzzing.data_set_case(self.seed, number)))
+            if len(window) == _WINDOW:
+                wire = self._send_window(wire, window)
+                window = []
+        self._send_window(wire, window).close()
+
+    def _associated(self) -> Wire:
+        wire = Wire(self.port)
+        wire.send(fuzzing.request())
+        assert wire.read()[0] == fuzzing.ASSOCIATE_AC
+        return wire
+
+    def _send_window(self, wire: Wire, window: list[tuple[int, DataSetCase]]) -> Wire:
+        number, case = 0, None
+        try:
+            wire.send(
+                b"".join(
+                    fuzzing.store_pdus(case.context_id, case.sop_class, case.uid, number & 0xFFFF, case.data_set)
+                    for number, case in window
+                )
+            )
+            for number, case in window:
+                kind, content = wire.read()
+                assert kind == fuzzing.P_DATA, f"answered by PDU {kind}"
+                self._judge(number, case, response_in(content))
+        except (OSError, AssertionError) as error:
+            assert case is not None
+            self.fail("data_set", number, f"{type(error).__name__}: {error}", case.data_set)
+            wire.close()
+            return self._associated()
+        return wire
+
+    def _judge(self, number: int, case: DataSetCase, response: Response) -> None:
+        assert response.message_id == number & 0xFFFF, f"Message ID {response.message_id} is answered"
+        self.statuses[f"0x{response.status:04X}"] += 1
+        if response.status == 0:
+            if identity(case.data_set, case.transfer_syntax) != (case.sop_class.decode(), case.uid.decode()):
+                self.fail("data_set", number, "Success for a data set with another identity, or none", case.data_set)
+            self.answers.append(Answer(case.uid.decode(), hashlib.sha256(case.data_set).hexdigest(), 0))
+        elif case.is_in_order:
+            self.fail("data_set", number, f"0x{response.status:04X} for a data set that is in order", case.data_set)
+        elif response.status not in (0xA900, 0xC000):
+            self.fail("data_set", number, f"0x{response.status:04X}", case.data_set)
+
+    def streams(self, numbers: Iterable[int]) -> None:
+        """Whole transport connections: each ends, and every answer on it is in order."""
+        for number in numbers:
+            case = fuzzing.stream_case(self.seed, number)
+            try:
+                self._send_stream(case)
+            except (TimeoutError, AssertionError, struct.error) as error:
+                self.fail("stream", number, f"{type(error).__name__}: {error}", case.sent)
+
+    def _send_stream(self, case: StreamCase) -> None:
+        with closing(Wire(self.port)) as wire:
+            heard = []
+            try:
+                wire.send(case.sent)
+                wire.end()
+            except ConnectionError:
+                pass  # it had enough before we had said everything
+            try:
+                while (answer := wire.read())[0]:
+                    heard.append(answer)
+            except ConnectionResetError:
+                heard.append((0, b""))
+        for kind, content in heard:
+            self.statuses[f"PDU {kind}"] += 1
+            assert kind in (0, 2, 3, 4, 6, 7), f"answered by PDU {kind}"
+            if kind == fuzzing.P_DATA:
+                response = response_in(content)
+                if (response.field, response.status) == (fuzzing.C_STORE_RQ | 0x8000, 0):
+                    assert response.uid == case.uid, "Success for another SOP Instance than that of the data set"
+                    self.answers.append(Answer(case.uid.decode(), hashlib.sha256(case.data_set).hexdigest(), 0))
+
+
+@pytest.mark.timeout(3600)
+def test_no_mutated_pdu_or_data_set_breaks_the_receiver_or_gets_a_wrong_success(
+    tmp_path: Path, count_fault: CountFault, tell: Tell, pytestconfig: pytest.Config
+) -> None:
+    seed, n = int(pytestconfig.getoption("--faults-seed", 1)), int(pytestconfig.getoption("--fuzz", 100_000))
+    streams, data_sets = range(n // _OF_STREAMS), range(n - n // _OF_STREAMS)
+    with LoneReceiver(tmp_path / "node") as receiver:
+        fuzz = Fuzz(receiver.port, seed)
+        fuzz.streams(range(n, n + 50))  # what is made once is there before it is counted
+        fuzz.data_sets(range(n, n + 50))
+        before = receiver.counts()
+        began = time.monotonic()
+        with ThreadPoolExecutor(2) as together:
+            for done in [together.submit(fuzz.data_sets, data_sets), together.submit(fuzz.streams, streams)]:
+                done.result()
+        took_s = time.monotonic() - began
+        count_fault("fuzz case", n)
+        answered = ", ".join(f"{times} x {what}" for what, times in fuzz.statuses.most_common())
+        tell(f"fuzz: {n} cases in {took_s:.0f} s, receiver at most {receiver.rss_mb:.0f} MB, answers {answered}")
+        assert receiver.main.is_running(), "the receiver ended"
+        assert not fuzz.failures, f"{len(fuzz.failures)} failures\n" + "\n".join(fuzz.failures[:10])
+        fds, threads = receiver.settled(before)
+        assert (fds <= before[0], threads <= before[1]) == (True, True), f"{before} before, {fds, threads} after"
+        assert receiver.rss_mb < _MOST_MB
+        assert receiver.errors() == []
+        assert receiver.stop() == 0
+    report = checker.check(receiver.settings, fuzz.answers, {})
+    # nothing but the receiver ran, so no series came to its end
+    broken = [str(one) for one in report.violations if one.promise is not Promise.VISIBLE_END]
+    assert broken == []
+    assert report.acknowledged > n // 10
