@@ -25,7 +25,8 @@ COMMANDS = {
         "status": ("status", "Is it well, and if not, what to do."),
         "refusals": ("refusals", "Who was not let in, why, and what lets him in."),
         "doctor": ("doctor", "Check what it needs: ports, disk, database, weights, destinations ..."),
-        "jobs": ("jobs", "What became of each series, and why; run again, send again."),
+        "jobs": ("jobs", "What became of each series, and why; cancel, run, send, route again."),
+        "destinations": ("destinations", "How each destination stands; hold its deliveries back, let them go."),
         "retain": ("retain", "Delete what is old and every destination has, or say what that is."),
         "backup": ("backup", "Save database, rules, settings and, if wanted, the spool, while everything runs."),
         "restore": ("backup", "Begin again from what `backup` saved."),
@@ -46,6 +47,7 @@ COMMANDS = {
         "clock": ("service", "Close series, announce work, take back what was lost."),
         "worker": ("service", "Run generators, or route and deliver."),
         "web": ("service", "Take instances over HTTP (STOW-RS)."),
+        "healthcheck": ("healthcheck", "Does a process of this host give signs of life."),
     },
 }
 

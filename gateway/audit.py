@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +159,8 @@ class _Trail:
             return True
 
 
+__all__ = ["Arrivals", "Node", "Sending", "is_kept", "refused", "set_up"]
+
 _NONE = _Trail(Source(""))
 _trail = _NONE
 
@@ -194,18 +196,32 @@ def refused(address: str, calling_ae_title: str, reason: str) -> None:
         _trail.put(audit_messages.association_refused(_trail.source, Node(calling_ae_title, address), reason))
 
 
-def begin_sending(destination: Node, study_uid: str, instances: Mapping[str, int], patient_id: str) -> None:
-    """An association for a delivery is about to be opened; `instances` are counted by SOP Class UID."""
-    if _trail.outlets:
-        content = _content(study_uid, instances, patient_id)
+def is_kept() -> bool:
+    """Whether there is an audit trail: without one, nobody needs to look up what stands in it."""
+    return bool(_trail.outlets)
+
+
+class Sending:
+    """One transfer to a destination: its begin is told now, its end by `ended`.
+
+    `sop_classes` holds the SOP Class UID of each instance by its SOP Instance UID.
+    """
+
+    def __init__(self, destination: Node, study_uid: str, patient_id: str, sop_classes: Mapping[str, str]) -> None:
+        self._about = destination, study_uid, patient_id
+        self._sop_classes = sop_classes
+        content = _content(study_uid, Counter(sop_classes.values()), patient_id)
         _trail.put(audit_messages.begin_transferring(_trail.source, destination, content))
 
-
-def sent(destination: Node, study_uid: str, instances: Mapping[str, int], patient_id: str, failure: str = "") -> None:
-    """A delivery has ended; `instances` are those that were accepted, by SOP Class UID."""
-    if _trail.outlets:
-        content = _content(study_uid, instances, patient_id)
-        _trail.put(audit_messages.instances_sent(_trail.source, destination, content, failure))
+    def ended(self, accepted: Iterable[str]) -> None:
+        """These SOP Instance UIDs were accepted; no message without any."""
+        destination, study_uid, patient_id = self._about
+        instances = Counter(self._sop_classes[uid] for uid in accepted)
+        left = len(self._sop_classes) - instances.total()
+        if instances:
+            content = _content(study_uid, instances, patient_id)
+            failure = f"{left} of {len(self._sop_classes)} instances were not accepted" if left else ""
+            _trail.put(audit_messages.instances_sent(_trail.source, destination, content, failure))
 
 
 def _content(study_uid: str, instances: Mapping[str, int], patient_id: str) -> StudyContent:

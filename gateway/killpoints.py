@@ -7,6 +7,7 @@ there for the third time. Without the variable, which no gateway at work has, no
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 from collections.abc import Mapping
@@ -18,6 +19,15 @@ VARIABLE = "ATHANOR_KILL_AT"
 
 POINTS: Mapping[str, str] = MappingProxyType(
     {
+        "receive.written": "an instance is in a file of incoming/, not synced and not answered",
+        "receive.synced": "its bytes are on disk; it has no name among the received ones",
+        "receive.linked": "it has that name, which is not synced",
+        "receive.durable": "a restart would find it; nobody was told",
+        "receive.queued": "its row waits to be written; nobody was told",
+        "receive.answered": "the sender has its Success; the row waits to be written",
+        "record.written": "rows of received instances are in a transaction that is not committed",
+        "record.committed": "the rows are committed, the files still have their second names",
+        "adopt.committed": "rows of what a dead receiver left are committed, the files still have their second names",
         "assemble.closed": "a series is COMPLETE in a transaction that is not committed",
         "assemble.committed": "a series is COMPLETE and in the outbox; nobody was told",
         "announce.published": "the broker has the announcements, the outbox does not know that",
@@ -54,8 +64,8 @@ class _Armed:
 def arm() -> None:
     """Read the variable, at the start of a process. Raises ConfigurationError for a point that there is not."""
     text = os.environ.get(VARIABLE, "")
-    name, _, times = text.partition(":")
-    if name and (name not in POINTS or not (times or "1").isdecimal() or times == "0"):
+    name, colon, times = text.partition(":")
+    if name and (name not in POINTS or (colon and not re.fullmatch(r"[1-9]\d*", times))):
         raise ConfigurationError(
             f"environment: {VARIABLE}: found {text!r}; expected one of {', '.join(POINTS)}, with :N for the Nth time"
         )

@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -24,7 +25,9 @@ from gateway.errors import AthanorError
 # the words by which a patient attribute could enter as a key
 _PATIENT_KEYS = ("patient", "accession", "birth", "referring", "operator")
 # debug output of these libraries holds whole data sets
-_TALKATIVE = ("pynetdicom", "pydicom", "httpx", "httpcore", "kombu", "amqp", "celery.bootsteps", "celery.worker.strategy")
+_TALKATIVE = (
+    "pynetdicom", "pydicom", "httpx", "httpcore", "kombu", "amqp", "celery.bootsteps", "celery.worker.strategy",
+)  # fmt: skip
 
 
 def _no_patient_attribute(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -111,6 +114,16 @@ def bind(**ids: object) -> Iterator[None]:
     """Put ids on every line that this thread writes inside the block."""
     with structlog.contextvars.bound_contextvars(**ids):
         yield
+
+
+def words_of(error: Exception) -> str:
+    """What may be kept and shown of an error: the message of one of ours, else what failed and where."""
+    if isinstance(error, AthanorError):
+        return f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}: {error.filename}"  # our files are not named by patients
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}"
 
 
 def failure(error: Exception) -> dict[str, str]:

@@ -13,9 +13,9 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
 
 from prometheus_client import (
     GC_COLLECTOR,
@@ -65,7 +65,8 @@ STORE_S = _seconds("store_seconds", "From the first byte of an instance to its S
 REFUSED_INSTANCES = _counter("refused_instances_total", "Instances answered with an error, by its status.", "status")
 ASSOCIATIONS_OPEN = _gauge("associations_open", "Associations that are open now.")
 ASSOCIATIONS = _counter("associations_total", "Associations that have ended, by how.", "end")
-REFUSED_ASSOCIATIONS = _counter("refused_associations_total", "Attempts that were given no association.", "reason")
+REFUSALS = _counter("refusals_total", "Attempts to associate, or to store, that were refused.", "reason")
+QUIET_S = _seconds("series_quiet_seconds", "From the last instance of a series to its closing.", _SLOW_S)
 UNRECORDED = _gauge("unrecorded_rows", "What is durable in the spool and has no row in the database yet.")
 
 # --- what waits, told by the clock that leads ----------------------------------------------------------------------
@@ -86,7 +87,7 @@ ANNOUNCED_AGAIN = _counter("announced_again_total", "Rows announced again, becau
 STAGE_S = _seconds("stage_seconds", "What one run of a stage took.", _SLOW_S, "stage")
 ATTEMPTS = _counter("attempts_total", "Attempts of jobs and deliveries, by how they ended.", "stage", "outcome")
 PROCESS_STEP_S = _seconds("process_step_seconds", "What each step of a job took.", _SLOW_S, "pipeline", "step")
-DELIVERED = _counter("sent_instances_total", "Instances sent, by the status answered.", "destination", "status")
+SENT_INSTANCES = _counter("sent_instances_total", "Instances sent, by the status answered.", "destination", "status")
 BUSY = _gauge("worker_busy", "Jobs, routes and deliveries that this worker has in hand.", "stage")
 DEVICE = _gauge("worker_device", "1 for the device of this worker.", "device")
 GPU_BYTES = _gauge("gpu_memory_bytes", "Memory of the GPU of this worker.", "kind")
@@ -100,14 +101,15 @@ AUDIT = _counter("audit_messages_total", "Audit messages, by where they go and w
 BUILD = _gauge("build_info", "1 for the version that runs.", "version")
 
 
-class Waiting(Protocol):
-    """What `show_queues` needs of a measurement; gateway.store.queues takes it."""
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits at one moment. `stages` holds rows that are due and the seconds since the oldest of them fell due."""
 
     stages: Mapping[str, tuple[int, float]]
     series: Mapping[str, int]
     jobs: Mapping[str, int]
-    deliveries: Mapping[tuple[str, str], int]
-    oldest_delivery_s: Mapping[str, float]
+    deliveries: Mapping[tuple[str, str], int]  # (destination, state), those that failed too
+    oldest_delivery_s: Mapping[str, float]  # by destination, of those not at their end
 
 
 def serve(settings: Metrics, process: str) -> int | None:
@@ -135,7 +137,7 @@ def port_of(settings: Metrics, process: str) -> int | None:
 class Callers:
     """The figures of each peer that the settings name; all others are counted together, as ``other``."""
 
-    def __init__(self, known: Collection[str]) -> None:
+    def __init__(self, known: Collection[str] = ()) -> None:
         self._figures = {title: self._of(title) for title in {*known, OTHER}}
 
     @staticmethod
@@ -148,6 +150,11 @@ class Callers:
         instances.inc()
         total.inc(size_bytes)
         STORE_S.observe(time.perf_counter() - began)
+
+
+def refused_instance(status: int) -> None:
+    """An instance was answered with an error of ours."""
+    REFUSED_INSTANCES.labels(status_label(status)).inc()
 
 
 @contextmanager

@@ -193,6 +193,12 @@ class Listener(_Section):
 
     address: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for all interfaces")
     port: int = Field(11112, description="TCP port", ge=0, le=65535)
+    processes: int = Field(0, description="processes that receive; 0 = one for each core, at most 4", ge=0, le=16)
+    on_conflict: Literal["keep-first", "newest", "refuse"] = Field(
+        "keep-first",
+        description="which file of a SOP Instance UID is used when others come: the first, the newest, or the first "
+        "while others are refused; the others are always kept beside and listed",
+    )
     max_associations: int = Field(64, description="associations at a time", ge=1)
     max_associations_per_address: int = Field(32, description="associations of one address", ge=1)
     max_associations_per_peer: int = Field(32, description="associations of one calling AE title", ge=1)
@@ -206,7 +212,7 @@ class Listener(_Section):
         30.0, description="seconds that one message may take before a minimum rate is asked of it", gt=0
     )
     max_pdu_bytes: int = Field(131_072, description="longest PDU that peers are asked to send, bytes", ge=4096)
-    max_instance_bytes: int = Field(1_073_741_824, description="largest data set accepted, bytes", gt=0)
+    max_instance_bytes: int = Field(8_589_934_592, description="largest data set accepted, bytes", gt=0)
     max_header_bytes: int = Field(33_554_432, description="largest data set without its pixel data, bytes", gt=0)
     max_header_elements: int = Field(1_000_000, description="most elements before the pixel data, in all items", gt=0)
     max_sequence_depth: int = Field(64, description="deepest sequences within sequences", gt=0, le=200)

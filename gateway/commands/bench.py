@@ -14,7 +14,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from gateway.commands import bench_ingest, console
+from gateway.commands import bench_growth, bench_ingest, console
 from gateway.commands.console import Json, err, out
 from gateway.commands.phantom import write_phantom
 from gateway.commands.sandbox import Sandbox, SmallPacs
@@ -59,13 +59,25 @@ def turnaround(
 def ingest(
     rounds: Annotated[int, typer.Option(help="alternating rounds", min=1)] = 3,
     instances: Annotated[int, typer.Option(help="instances of a study", min=4)] = 100,
+    growth: Annotated[
+        int | None, typer.Option(help="instead: with up to so many rows in the database", min=0, max=10_000_000)
+    ] = None,
+    open_associations: Annotated[
+        int | None, typer.Option("--open", help="instead: with so many idle associations open", min=1, max=10_000)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Instances received per second, beside DCMTK storescp, pynetdicom's storescp and Orthanc where installed.
 
-    Only ours and Orthanc's answers promise that the instance is on disk.
+    Only ours and Orthanc's answers promise that the instance is on disk. `limit` is a bare loop from a socket to a
+    synced file, in the same rounds.
     """
-    bench_ingest.ingest(rounds, instances, json)
+    if growth is not None:
+        bench_growth.growth(growth, json)
+    elif open_associations is not None:
+        bench_growth.open_associations(open_associations, json)
+    else:
+        bench_ingest.ingest(rounds, instances, json)
 
 
 def _round(sandbox: Sandbox, database: Database, pacs: SmallPacs, paths: list[Path]) -> dict[str, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import shutil
 import statistics
@@ -11,22 +10,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import tomlkit
+from pydicom.uid import CTImageStorage
 from rich.progress import Progress
 from rich.table import Table
 
 from gateway.commands import console
+from gateway.commands.bench_limit import synced_files_at_once
+from gateway.commands.bench_sender import CALLING_AE_TITLE, Peer, send_at_once
 from gateway.commands.console import err, out
 from gateway.commands.sandbox import free_port
 from gateway.dicom.acquired import Acquisition, write_mr_series
-from gateway.network.scu import DestinationAddress, OutgoingInstance, echo, send
+from gateway.errors import DeliveryError
+from gateway.network.scu import DestinationAddress, echo
 from gateway.services.notify import ReadyChannel
 from pipelines.volume import Volume
 
@@ -35,11 +39,16 @@ _START_WITHIN_S = 30.0
 _NO_DELAY = {**os.environ, "TCP_NODELAY": "1"}
 
 
+LIMIT = "limit"
+"""What the bare loop of `bench_limit` reaches, in the same rounds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """Studies to send at once, one association each."""
 
     name: str
+    modality: str
     matrix: int
     instances: int
     associations: int
@@ -55,104 +64,122 @@ class Receiver:
     start: Callable[[Path, int], subprocess.Popen[bytes]]
 
 
+Rates = Mapping[str, Mapping[str, list[float]]]
+"""Instances per second: workload, then receiver, then one figure a round."""
+
+
 def ingest(rounds: int, instances: int, json_output: bool) -> None:
     """Run every workload against every receiver in alternating rounds; print medians and ratios."""
     workloads = (
-        Workload("ct", 512, instances, 1),
-        Workload("mr", 256, instances, 1),
-        Workload("ct4", 512, max(instances // 4, 1), 4),
+        Workload("ct", "CT", 512, instances, 1),
+        Workload("mr", "MR", 256, instances, 1),
+        Workload("ct4", "CT", 512, max(instances // 4, 1), 4),
+        Workload("mr4", "MR", 256, max(instances // 4, 1), 4),
     )
     receivers = [receiver for receiver in RECEIVERS if receiver.name == "athanor" or _is_installed(receiver.name)]
-    rates: dict[str, dict[str, list[float]]] = {w.name: {r.name: [] for r in receivers} for w in workloads}
-    with Progress(console=err, transient=True) as progress:
-        bar = progress.add_task("ingest", total=rounds * len(workloads) * len(receivers))
-        for _ in range(rounds):
-            for workload in workloads:
-                for receiver in receivers:
-                    progress.update(bar, description=f"{workload.name} to {receiver.name}")
-                    rates[workload.name][receiver.name].append(_measure(workload, receiver))
-                    progress.advance(bar)
+    names = [*(receiver.name for receiver in receivers), LIMIT]
+    rates: dict[str, dict[str, list[float]]] = {w.name: {name: [] for name in names} for w in workloads}
+    folder = Path(tempfile.mkdtemp(prefix="athanor-ingest-"))
+    try:
+        with Progress(console=err, transient=True) as progress:
+            bar = progress.add_task("studies", total=rounds * len(workloads) * len(names))
+            studies = {workload.name: write_studies(folder / workload.name, workload) for workload in workloads}
+            for _ in range(rounds):
+                for workload in workloads:
+                    for receiver in (*receivers, None):
+                        found = rates[workload.name][receiver.name if receiver else LIMIT]
+                        progress.update(bar, description=f"{workload.name} to {receiver.name if receiver else LIMIT}")
+                        found.append(_measure(folder, studies[workload.name], receiver))
+                        progress.advance(bar)
+    except DeliveryError as error:
+        console.fail(str(error))
+    finally:
+        shutil.rmtree(folder)
     _report(workloads, receivers, rates, json_output)
 
 
-def _measure(workload: Workload, receiver: Receiver) -> float:
+def _measure(folder: Path, studies: Sequence[Sequence[Path]], receiver: Receiver | None) -> float:
     """Instances per second from the first request to the last answer, over all associations together."""
-    folder = Path(tempfile.mkdtemp(prefix="athanor-ingest-"))
+    place = Path(tempfile.mkdtemp(prefix="receiver-", dir=folder))
     try:
-        studies = [_write_study(folder / f"study-{n}", workload) for n in range(workload.associations)]
-        port = free_port()
-        with _running(receiver, folder / "receiver", port):
-            address = DestinationAddress(receiver.ae_title, "127.0.0.1", port, "BENCH")
-            return _send_all(address, studies)
+        if receiver is None:
+            seconds = synced_files_at_once(place, studies)
+        else:
+            port = free_port()
+            with running(receiver, place, port):
+                seconds = send_at_once(Peer(receiver.ae_title, port), studies)
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(place)
+    return sum(map(len, studies)) / seconds
 
 
-def _write_study(folder: Path, workload: Workload) -> list[Path]:
-    """A series of noise, so that nothing can be compressed away; every call has new UIDs."""
+def write_studies(folder: Path, workload: Workload) -> list[list[Path]]:
+    """A series of noise for each association, so that nothing can be compressed away; every call has new UIDs."""
     rng = np.random.default_rng()
     shape = (workload.instances, workload.matrix, workload.matrix)
-    volume = Volume(
-        rng.integers(1, 4095, shape, dtype=np.uint16).astype(np.float32), (1.0, 0.7, 0.7), (0.0, 0.0, 0.0), np.eye(3)
-    )
-    seed = int(rng.integers(0, 2**62))
-    return write_mr_series(volume, folder, seed=seed, acquisition=Acquisition(series_description="BENCH"))
+    studies = []
+    for number in range(workload.associations):
+        voxels = rng.integers(1, 4095, shape, dtype=np.uint16).astype(np.float32)
+        volume = Volume(voxels, (1.0, 0.7, 0.7), (0.0, 0.0, 0.0), np.eye(3))
+        acquisition = Acquisition(series_description="BENCH")
+        paths = write_mr_series(volume, folder / str(number), seed=int(rng.integers(0, 2**62)), acquisition=acquisition)
+        if workload.modality == "CT":
+            for path in paths:
+                _make_ct(path)
+        studies.append(paths)
+    return studies
+
+
+def _make_ct(path: Path) -> None:
+    ds = pydicom.dcmread(path)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    ds.Modality = "CT"
+    ds.save_as(path)
 
 
 @contextmanager
-def _running(receiver: Receiver, folder: Path, port: int) -> Iterator[None]:
-    folder.mkdir(parents=True)
+def running(receiver: Receiver, folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A receiver that listens, its process."""
+    folder.mkdir(parents=True, exist_ok=True)
     process = receiver.start(folder, port)
     try:
         until = time.monotonic() + _START_WITHIN_S
-        address = DestinationAddress(receiver.ae_title, "127.0.0.1", port, "BENCH")
+        address = DestinationAddress(receiver.ae_title, "127.0.0.1", port, CALLING_AE_TITLE)
         while not echo(address).is_answered:
             if process.poll() is not None or time.monotonic() > until:
                 console.fail(f"{receiver.name} did not start listening on port {port}")
             time.sleep(0.05)
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _send_all(address: DestinationAddress, studies: list[list[Path]]) -> float:
-    """Send each study in a process of its own, all at once."""
-    context = multiprocessing.get_context("fork")
-    start = context.Barrier(len(studies) + 1)
-    results = context.Queue()
-    senders = [context.Process(target=_send_one, args=(address, study, start, results)) for study in studies]
-    for sender in senders:
-        sender.start()
-    start.wait()
-    began = time.perf_counter()
-    accepted = sum(results.get() for _ in senders)
-    seconds = time.perf_counter() - began
-    for sender in senders:
-        sender.join()
-    expected = sum(len(study) for study in studies)
-    if accepted != expected:
-        console.fail(f"{address.ae_title} accepted {accepted} of {expected} instances")
-    return expected / seconds
-
-
-def _send_one(address: DestinationAddress, paths: list[Path], start: Any, results: Any) -> None:
-    instances = [OutgoingInstance.read(path) for path in paths]
-    start.wait()
-    report = send(address, instances, lambda *_: None)
-    results.put(sum(outcome.is_delivered for outcome in report.outcomes))
-
-
 def _start_athanor(folder: Path, port: int) -> subprocess.Popen[bytes]:
+    write_settings(folder, port)
+    return start_athanor(folder)
+
+
+def write_settings(folder: Path, port: int, **listener: Any) -> Path:
+    """The settings of a gateway in `folder` that only receives, and its database; the file."""
     values = {
-        "node": {"state_dir": "state"}, "listener": {"port": port}, "spool": {"reserve_bytes": 0},
+        "node": {"state_dir": "state"}, "listener": {"port": port, **listener}, "spool": {"reserve_bytes": 0},
         "rules": {"seed": ""}, "log_format": "json",
     }  # fmt: skip
-    (folder / "settings.toml").write_text(tomlkit.dumps(values))
-    environment = {**os.environ, "ATHANOR_SETTINGS": str(folder / "settings.toml")}
-    with ReadyChannel() as channel, (folder / "log").open("wb") as log:
-        subprocess.run([sys.executable, "-m", "gateway", "migrate"], env=environment, check=True, stderr=log)
-        environment["NOTIFY_SOCKET"] = channel.address
+    file = folder / "settings.toml"
+    file.write_text(tomlkit.dumps(values))
+    with (folder / "log").open("ab") as log:
+        command = [sys.executable, "-m", "gateway", "migrate"]
+        subprocess.run(command, env={**os.environ, "ATHANOR_SETTINGS": str(file)}, check=True, stderr=log)  # noqa: S603 - our own command line
+    return file
+
+
+def start_athanor(folder: Path) -> subprocess.Popen[bytes]:
+    """The receivers of the gateway in `folder`, ready."""
+    with ReadyChannel() as channel, (folder / "log").open("ab") as log:
+        environment = {
+            **os.environ, "ATHANOR_SETTINGS": str(folder / "settings.toml"), "NOTIFY_SOCKET": channel.address,
+        }  # fmt: skip
         process = subprocess.Popen([sys.executable, "-m", "gateway", "scp"], env=environment, stderr=log)
         channel.wait(_START_WITHIN_S)
     return process
@@ -193,29 +220,25 @@ def _is_installed(name: str) -> bool:
     return name == "pynetdicom" or shutil.which({"storescp": "storescp", "orthanc": "Orthanc"}[name]) is not None
 
 
-def _report(
-    workloads: tuple[Workload, ...],
-    receivers: list[Receiver],
-    rates: dict[str, dict[str, list[float]]],
-    json_output: bool,
-) -> None:
-    medians = {w.name: {r.name: statistics.median(rates[w.name][r.name]) for r in receivers} for w in workloads}
+def _report(workloads: Sequence[Workload], receivers: Sequence[Receiver], rates: Rates, json_output: bool) -> None:
+    medians = {w.name: {name: statistics.median(found) for name, found in rates[w.name].items()} for w in workloads}
+    others = [*(receiver.name for receiver in receivers[1:]), LIMIT]
     ratios = {
-        f"ratio_vs_{r.name}": {
-            w.name: round(medians[w.name]["athanor"] / medians[w.name][r.name], 2) for w in workloads
-        }
-        for r in receivers[1:]
+        f"ratio_vs_{name}": {w.name: round(medians[w.name]["athanor"] / medians[w.name][name], 2) for w in workloads}
+        for name in others
     }
     if json_output:
         raw = {name: {who: [round(x, 1) for x in found] for who, found in each.items()} for name, each in rates.items()}
         console.show_json({**ratios, "instances_per_s": raw})
         return
     table = Table(box=None, pad_edge=False, title="instances received per second, median (ours / theirs)")
-    for column in ("workload", *(f"{r.name}{' (durable)' if r.durable else ''}" for r in receivers)):
-        table.add_column(column, justify="left" if column == "workload" else "right")
+    durable = {receiver.name for receiver in receivers if receiver.durable} | {LIMIT}
+    for column in ("workload", "athanor", *others):
+        name = f"{column} (durable)" if column in durable else column
+        table.add_column(name, justify="left" if column == "workload" else "right")
     for w in workloads:
         cells = [f"{medians[w.name]['athanor']:.0f}"]
-        cells += [f"{medians[w.name][r.name]:.0f} ({ratios[f'ratio_vs_{r.name}'][w.name]})" for r in receivers[1:]]
+        cells += [f"{medians[w.name][name]:.0f} ({ratios[f'ratio_vs_{name}'][w.name]})" for name in others]
         size = f"{w.associations} x {w.instances} of {2 * w.matrix**2 / 1000:.0f} kB"
         table.add_row(f"{w.name}: {size}", *cells)
     out.print(table)

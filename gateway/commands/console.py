@@ -6,7 +6,9 @@ else to standard error. On a terminal text is wrapped at words; in a pipe one li
 
 from __future__ import annotations
 
+import getpass
 import json
+import os
 import sys
 import textwrap
 import time
@@ -154,6 +156,14 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
     """Say what went wrong on standard error and leave."""
     say(message, style="red", to=err)
     raise typer.Exit(code)
+
+
+def operator() -> str:
+    """Who gives the command, for what is kept with it."""
+    try:
+        return os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return str(os.getuid())
 
 
 def local_time(at: float | None) -> str:

@@ -19,8 +19,8 @@ from gateway.commands.send import this_gateway
 from gateway.errors import AthanorError
 from gateway.network.contexts import decodable_transfer_syntaxes
 from gateway.network.scu import echo
-from gateway.network.transfer import ask
 from gateway.network.tls import TlsFiles
+from gateway.network.transfer import ask
 from gateway.services import broker
 from gateway.services.doorbell import Doorbell, make_app
 from gateway.services.supervisor import count_devices

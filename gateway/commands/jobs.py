@@ -10,9 +10,11 @@ from gateway.commands import console
 from gateway.commands.console import Json, say, show_table
 from gateway.domain.rules import Outcome
 from gateway.domain.states import JobState, SeriesState
-from gateway.store import deliveries, jobs, reports, timeline
+from gateway.errors import NotDicom
+from gateway.store import deliveries, reports, reruns, routing, timeline
+from gateway.store.spool import Spool
 
-app = typer.Typer(help="What became of each series, and why; run again, send again.", no_args_is_help=True)
+app = typer.Typer(help="What became of each series, and why; cancel, run, send, route again.", no_args_is_help=True)
 
 Limit = Annotated[int, typer.Option(help="how many, newest first", min=1)]
 Which = Annotated[
@@ -104,27 +106,94 @@ def show(which: Which, json: Json = False) -> None:
 
 @app.command("retry")
 def retry(which: Which, json: Json = False) -> None:
-    """Run the jobs of a series again that ended without a result."""
+    """Run the jobs of a series again that ended without a result, or whose result was lost before it was sent."""
+    spool = Spool(console.settings().spool_dir, "commands")
     with console.database() as database, database.write() as connection:
         detail = reports.series_detail(connection, _find(connection, which))
-        again = [job["id"] for job in detail["jobs"] if jobs.run_again(connection, job["id"])]
+        again = [
+            job["id"]
+            for job in detail["jobs"]
+            if reruns.run_again(connection, job["id"])
+            or (_is_lost(connection, spool, job["id"]) and reruns.make_again(connection, job["id"]))
+        ]
     if json:
         console.show_json({"queued": again})
     else:
-        say(f"queued again: {', '.join(job_id[:8] for job_id in again)}" if again else "no job ended without a result")
+        said = ", ".join(job_id[:8] for job_id in again)
+        say(f"queued again: {said}" if again else "no job ended without a result, or lost one that nobody has got")
     if not again:
+        raise typer.Exit(console.FAILED)
+
+
+def _is_lost(connection: Any, spool: Spool, job_id: str) -> bool:
+    """Whether a derived file of the job is gone or damaged."""
+    for path, sha256 in reruns.files_of(connection, job_id):
+        try:
+            spool.require_intact(path, sha256)
+        except (OSError, NotDicom):
+            return True
+    return False
+
+
+@app.command("route")
+def route(which: Which, json: Json = False) -> None:
+    """Ask the rules of now about a series that was routed, matched none or failed; its jobs stay as they are."""
+    with console.database() as database, database.write() as connection:
+        series_id = _find(connection, which)
+        asked = routing.route_again(connection, series_id, by=console.operator())
+    if json:
+        console.show_json({"routed": [series_id] if asked else []})
+    else:
+        say("the rules will be asked again" if asked else "not routed yet, blocked, or its files were given up")
+    if not asked:
+        raise typer.Exit(console.FAILED)
+
+
+@app.command("cancel")
+def cancel(
+    which: Which,
+    destination: Annotated[str | None, typer.Option(help="only deliveries to this destination, and no job")] = None,
+    json: Json = False,
+) -> None:
+    """Cancel what has not ended of a series: jobs and deliveries. What a destination has accepted stays there."""
+    by = console.operator()
+    with console.database() as database, database.write() as connection:
+        detail = reports.series_detail(connection, _find(connection, which))
+        ended = (
+            [] if destination else [job["id"] for job in detail["jobs"] if reruns.cancel(connection, job["id"], by=by)]
+        )
+        sent = [
+            delivery["destination"]
+            for job in detail["jobs"]
+            for delivery in job["deliveries"]
+            if destination in {None, delivery["destination"]} and deliveries.cancel(connection, delivery["id"], by=by)
+        ]
+    if json:
+        console.show_json({"jobs": ended, "destinations": sent})
+    else:
+        said = [f"job {job_id[:8]}" for job_id in ended] + [f"the delivery to {name}" for name in sent]
+        say(f"cancelled: {', '.join(said)}" if said else "nothing to cancel: all has ended")
+    if not ended and not sent:
         raise typer.Exit(console.FAILED)
 
 
 @app.command("resend")
 def resend(
-    which: Which,
+    which: Annotated[
+        str, typer.Argument(metavar="[SERIES]", help="series id, Series Instance UID, or the start of a job id")
+    ] = "",
     destination: Annotated[str | None, typer.Option(help="only to this destination")] = None,
     whole: Annotated[bool, typer.Option("--whole", help="also instances that were accepted already")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="without SERIES: whatever failed to --destination")] = False,
     json: Json = False,
 ) -> None:
     """Send the results of a series again: the same bytes under the same UIDs; superseded ones are left out."""
+    if bool(which) == failed or (failed and not destination):
+        console.fail("found neither or both; expected SERIES, or --failed with --destination NAME", console.USAGE)
     give_up_s = console.settings().deliver.give_up_s
+    if failed and destination:
+        _resend_failed(destination, give_up_s, whole=whole, json=json)
+        return
     with console.database() as database, database.write() as connection:
         detail = reports.series_detail(connection, _find(connection, which))
         again = [
@@ -139,6 +208,21 @@ def resend(
         console.show_json({"destinations": again})
     else:
         say(f"will be sent again to: {', '.join(again)}" if again else "no delivery that has ended")
+    if not again:
+        raise typer.Exit(console.FAILED)
+
+
+def _resend_failed(destination: str, give_up_s: float, *, whole: bool, json: bool) -> None:
+    with console.database() as database, database.write() as connection:
+        again = [
+            delivery_id
+            for delivery_id in deliveries.failed(connection, destination)
+            if deliveries.send_again(connection, delivery_id, whole=whole, give_up_s=give_up_s)
+        ]
+    if json:
+        console.show_json({"destinations": [destination] * len(again)})
+    else:
+        say(f"deliveries that will be sent again to {destination}: {len(again)}")
     if not again:
         raise typer.Exit(console.FAILED)
 
@@ -203,8 +287,8 @@ def _print_job(job: dict[str, Any]) -> None:
             f"{delivery['instances']} accepted, attempt {delivery['attempt']}",
             indent=4,
         )
-        if delivery["error"]:
-            say(delivery["error"], indent=6)
+        for words in filter(None, (delivery["waits_for"], delivery["error"], *delivery["notes"])):
+            say(words, indent=6)
 
 
 def print_timeline(events: list[timeline.Event]) -> None:

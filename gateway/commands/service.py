@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,12 +34,22 @@ def up() -> None:
     raise typer.Exit(code)
 
 
-def scp() -> None:
-    """Run the process that receives: the storage SCP."""
+def scp(
+    index: Annotated[int | None, typer.Option(help="be this one of several, hidden", min=0, hidden=True)] = None,
+    channel: Annotated[int, typer.Option(help="descriptor that connections come from", hidden=True)] = -1,
+    ports: Annotated[str, typer.Option(help="ports listened on, JSON", hidden=True)] = "{}",
+) -> None:
+    """Run the storage SCP, which receives: as many processes as `listener.processes` says, on one port."""
     from gateway.services import scp as service
+    from gateway.services.receivers import Receivers
 
-    with _service("scp") as settings:
-        service.run(settings, stop_event())
+    if index is None and service.count_processes(console.sound_settings()) > 1:
+        with _process("scp") as settings:
+            Receivers(settings, settings_file(), stop_event()).run()
+        return
+    with _service(f"scp-{index or 0}") as settings:
+        given = service.Channel(socket.socket(fileno=channel), json.loads(ports)) if channel >= 0 else None
+        service.run(settings, stop_event(), index or 0, given)
 
 
 def clock(
@@ -110,6 +122,7 @@ def _service(name: str) -> Iterator[Settings]:
         database.require_current()
         database.close()
         metrics.serve(settings.metrics, name)
+        metrics.watch_disk(settings.spool_dir, settings.reserve_bytes)
         with audit.set_up(settings, name):
             yield settings
 

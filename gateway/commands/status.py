@@ -51,6 +51,9 @@ def _print(report: Report) -> None:
             states += f"; the oldest is open for {duration(counts['oldest_job_s'])}"
         say(states, mark=console.label(what))
     say(f"{counts['instances']}, {counts['quarantined']} refused or kept beside", mark=console.label("instances"))
+    if commitments := report["commitments"]["counts"]:
+        states = ", ".join(f"{number} {state}" for state, number in sorted(commitments.items()))
+        say(states, mark=console.label("committed"))
     for row in report["quarantine"]:
         at = console.local_time(row["at"])
         say(f"{at} {row['calling_ae_title']} 0x{row['status']:04X} {row['reason']}", indent=11)

@@ -1,7 +1,8 @@
-"""gdcm in a process of its own.
+"""The decoders of compressed pixel data, in a process of their own with a limit on its memory.
 
-It is the only decoder of JPEG Lossless with a free licence, and some damaged codestreams make it end its process. So it
-runs apart, with nothing in its environment worth reading, and a worker lives on with a refusal.
+A codestream says how much memory its decoder shall ask for, and some damaged ones make gdcm, the only decoder of JPEG
+Lossless with a free licence, end its process. So they run apart, with nothing in their environment worth reading, and a
+worker lives on with a refusal.
 """
 
 from __future__ import annotations
@@ -23,13 +24,20 @@ from pydicom.pixels.utils import pixel_array
 
 from gateway.dicom.volume_values import DAMAGED
 
+LIMIT_BYTES = 2 * 2**30
+"""Address space of the process: some 300 MB of libraries, and what a frame takes to decode."""
+
 _PATIENCE_S = 60.0  # for one frame
 
 
 class DecoderProcess:
-    """Decodes frames in a child process that starts when it is first needed and ends with the context."""
+    """Decodes frames in a child process that starts when it is first needed and ends with the context, or with us.
 
-    def __init__(self) -> None:
+    The child may have `limit_bytes` of address space.
+    """
+
+    def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._limit_bytes = limit_bytes
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -45,18 +53,18 @@ class DecoderProcess:
             self._process.communicate()
             self._process = None
 
-    def frame(self, path: Path, index: int) -> NDArray[np.integer]:
-        """Stored values (rows, columns) of frame `index`, from 0, of the file at `path`.
+    def frame(self, path: Path, index: int, plugin: str = "") -> NDArray[np.integer]:
+        """Stored values (rows, columns) of frame `index`, from 0, of the file at `path`, by a decoder of pydicom's.
 
         Raises RuntimeError with the decoder's words, or when the decoder's process ended.
         """
-        process = self._process = self._process or _start()
+        process = self._process = self._process or _start(self._limit_bytes)
         assert process.stdin is not None
         assert process.stdout is not None
         watchdog = Timer(_PATIENCE_S, process.kill)
         watchdog.start()
         try:
-            process.stdin.write(json.dumps([str(path.absolute()), index]).encode() + b"\n")
+            process.stdin.write(json.dumps([str(path.absolute()), index, plugin]).encode() + b"\n")
             process.stdin.flush()
             return _reply(process.stdout)
         except (BrokenPipeError, EOFError) as error:
@@ -66,13 +74,14 @@ class DecoderProcess:
             watchdog.cancel()
 
 
-def _start() -> subprocess.Popen[bytes]:
+def _start(limit_bytes: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - our own module, its frames named on a pipe
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-m", __name__, str(limit_bytes)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        # each thread of a linear algebra library would reserve memory that nobody uses here
+        env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
     )
 
 
@@ -91,16 +100,19 @@ def _reply(replies: IO[bytes]) -> NDArray[np.integer]:
 
 
 def _serve(requests: IO[bytes], replies: IO[bytes]) -> None:
-    """Answer each line [path, index] with a line that describes the frame, followed by its bytes."""
+    """Answer each line [path, index, plugin] with a line that describes the frame, followed by its bytes."""
     opened, ds = None, pydicom.Dataset()
     for line in requests:
-        path, index = json.loads(line)
+        path, index, plugin = json.loads(line)
         try:
             if path != opened:
                 opened, ds = path, pydicom.dcmread(path)
-            frame = pixel_array(ds, index=index, raw=True, decoding_plugin="gdcm")
+            frame = pixel_array(ds, index=index, raw=True, decoding_plugin=plugin)
             head = {"dtype": frame.dtype.str, "shape": frame.shape, "bytes": frame.nbytes}
             replies.write(json.dumps(head).encode() + b"\n" + frame.tobytes())
+        except MemoryError:
+            opened, ds = None, pydicom.Dataset()
+            replies.write(json.dumps({"error": "the decoder needs more memory than it may have"}).encode() + b"\n")
         except DAMAGED as error:
             replies.write(json.dumps({"error": str(error)}).encode() + b"\n")
         replies.flush()
@@ -108,6 +120,7 @@ def _serve(requests: IO[bytes], replies: IO[bytes]) -> None:
 
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold the patient's image
+    resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
     warnings.simplefilter("ignore")
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # libraries in C print where they like

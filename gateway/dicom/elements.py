@@ -8,6 +8,7 @@ decodes the whole header later pays some hundred bytes of memory for an element 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from mmap import mmap
 from struct import Struct
@@ -18,7 +19,9 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from gateway.errors import NotDicom
 
 _UNDEFINED = 0xFFFFFFFF
-_PIXELS = 0x7FE00008  # Float, Double Float and Pixel Data follow; nothing after them is of interest here
+_PIXELS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})  # Float, Double Float and Pixel Data
+# what names an instance, and what all text hangs on: under another VR every later reader would stumble
+_STRICT_VRS = {0x00080005: b"CS", 0x00080016: b"UI", 0x00080018: b"UI", 0x0020000D: b"UI", 0x0020000E: b"UI"}
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _BYTES_OF_A_LEVEL = 16  # at least: a sequence shorter than the deepest allowed one cannot be too deep
 
@@ -36,10 +39,10 @@ Encoded = bytes | mmap
 
 @dataclass(frozen=True, slots=True)
 class HeaderLimits:
-    """What a data set may have before its pixel data; a header beyond it is refused before anything is decoded."""
+    """What a data set may have besides its pixel data; one beyond it is refused before anything is decoded."""
 
     header_bytes: int = 32 * 1024 * 1024
-    elements: int = 1_000_000  # an enhanced MR of 10,000 frames has 700,000
+    elements: int = 1_000_000  # and fragments; an enhanced MR of 10,000 frames has 700,000
     depth: int = 64  # sequences within sequences; Structured Reports of the field stay below 20
 
 
@@ -66,15 +69,14 @@ def find_elements(
     start_at: int = 0,
     limits: HeaderLimits = DEFAULT_LIMITS,
 ) -> dict[int, bytes]:
-    """The values of the `wanted` tags at the top level of a little endian data set, before its pixel data.
+    """The values of the `wanted` tags at the top level of a little endian data set, which begins at `start_at`.
 
-    The data set begins at the byte `start_at`.
-
-    Raises NotDicom for bytes that are not a whole data set, for a header over its limits and for elements of the
-    command or file meta groups, which have no place in a data set (PS3.5 7.1).
+    Raises NotDicom for bytes that are not a whole data set, for a header over its limits, for a wanted element that
+    comes twice and for elements of the command or file meta groups, which have no place in a data set (PS3.5 7.1).
     """
     found: dict[int, bytes] = {}
     budget = _Budget(limits)
+    header_bytes = 0
     position, end = start_at, len(encoded)
     while position < end:
         tag, vr, start, length = _element(encoded, position, implicit=implicit)
@@ -83,17 +85,46 @@ def find_elements(
                 f"element {_named(tag)} at byte {position}: expected a data set, whose groups start at 0008; "
                 "send it without command and file meta elements"
             )
-        if tag >= _PIXELS:
-            if length != _UNDEFINED and start + length > end:
-                _truncated(tag, start + length, end)
-            break
+        if tag >> 16 == 0xFFFE:
+            _malformed(tag, position)
+        began, position = position, _after(encoded, tag, vr, start, length, budget, implicit=implicit)
+        if tag not in _PIXELS:
+            header_bytes += position - began
         budget.elements -= 1
-        position = _after(encoded, tag, vr, start, length, budget, implicit=implicit)
-        if position - start_at > limits.header_bytes or budget.elements < 0:
+        if header_bytes > limits.header_bytes or budget.elements < 0:
             _too_large(limits)
         if tag in wanted:
+            _require_plain(tag, vr, found)
             found[tag] = encoded[start:position]
     return found
+
+
+def find_items(sequence: bytes, *, implicit: bool) -> Iterator[bytes]:
+    """The items of a sequence whose value is `sequence`, each as a data set of its own (PS3.5 7.5).
+
+    Raises NotDicom for bytes that are no whole items.
+    """
+    position, end = 0, len(sequence)
+    while position < end:
+        tag, _, start, length = _element(sequence, position, implicit=True)
+        if tag == _SEQUENCE_END:
+            return
+        if tag != _ITEM:
+            _malformed(tag, position)
+        if length != _UNDEFINED:
+            position = start + length
+            if position > end:
+                _truncated(tag, position, end)
+            yield sequence[start:position]
+            continue
+        position = start
+        while True:
+            tag, vr, value, length = _element(sequence, position, implicit=implicit)
+            if tag == _ITEM_END:
+                break
+            position = _after(sequence, tag, vr, value, length, implicit=implicit)
+        yield sequence[start:position]
+        position = value
 
 
 def _element(encoded: Encoded, position: int, *, implicit: bool) -> tuple[int, bytes, int, int]:
@@ -123,7 +154,7 @@ def _after(encoded: Encoded, tag: int, vr: bytes, start: int, length: int, budge
     if length == _UNDEFINED:
         if vr in (b"", b"SQ", b"UN"):
             return _after_sequence(encoded, tag, start, length, budget, implicit=implicit or vr == b"UN")
-        return _after_fragments(encoded, tag, start)
+        return _after_fragments(encoded, tag, start, budget)
     end = start + length
     if end > len(encoded):
         _truncated(tag, end, len(encoded))
@@ -159,7 +190,7 @@ def _after_sequence(encoded: Encoded, tag: int, position: int, length: int, budg
             open_ends.append((inner_end, implicit or (vr == b"UN" and length == _UNDEFINED)))
             position = start
         else:
-            position = _after_fragments(encoded, inner, start) if length == _UNDEFINED else start + length
+            position = _after_fragments(encoded, inner, start, budget) if length == _UNDEFINED else start + length
             if position > (len(encoded) if end == -1 else end):
                 _malformed(tag, position)
         budget.elements -= 1
@@ -173,7 +204,7 @@ def _after_sequence(encoded: Encoded, tag: int, position: int, length: int, budg
     return position
 
 
-def _after_fragments(encoded: Encoded, tag: int, position: int) -> int:
+def _after_fragments(encoded: Encoded, tag: int, position: int, budget: _Budget) -> int:
     """Where an encapsulated value ends, such as the pixel data of an icon; PS3.5 A.4."""
     while True:
         inner, _, start, length = _element(encoded, position, implicit=True)
@@ -182,6 +213,23 @@ def _after_fragments(encoded: Encoded, tag: int, position: int) -> int:
         if inner != _ITEM or length == _UNDEFINED:
             _malformed(tag, position)
         position = start + length
+        if position > len(encoded):
+            _truncated(tag, position, len(encoded))
+        budget.elements -= 1
+        if budget.elements < 0:
+            _too_large(budget.limits)
+
+
+def _require_plain(tag: int, vr: bytes, found: dict[int, bytes]) -> None:
+    """Raise NotDicom when readers could disagree about the value of this element."""
+    if tag in found:
+        raise NotDicom(f"element {_named(tag)}: found it twice, expected it once (PS3.5 7.1); correct the sender")
+    expected = _STRICT_VRS.get(tag)
+    if expected is not None and vr not in (expected, b"UN", b""):
+        raise NotDicom(
+            f"element {_named(tag)}: found value representation {vr.decode('ascii')}, "
+            f"expected {expected.decode('ascii')} (PS3.6); correct the sender"
+        )
 
 
 def _is_sequence(tag: int, vr: bytes) -> bool:
@@ -202,7 +250,7 @@ def _truncated(tag: int, expected: int, found: int) -> NoReturn:
 
 def _too_large(limits: HeaderLimits) -> NoReturn:
     raise NotDicom(
-        f"header: found more before the pixel data than {limits.header_bytes} bytes or {limits.elements} elements; "
+        f"data set: found more than {limits.header_bytes} bytes besides pixel data, or {limits.elements} elements; "
         "no device makes such an image; if one does, raise listener.max_header_bytes or listener.max_header_elements"
     )
 

@@ -197,7 +197,13 @@ class _Values:
 
 def _encodings(character_set: bytes) -> list[str]:
     """The Python encodings of a Specific Character Set; of an unknown one Latin-1, which decodes all."""
-    terms = [term.strip(" \0") for term in character_set.decode("ascii", errors="replace").split("\\")]
+    text = character_set.decode("ascii", errors="replace").rstrip(" \0")
+    if not text.isprintable():
+        raise NotDicom(
+            "SpecificCharacterSet: found bytes that are no code string, expected one as ISO_IR 100 (PS3.3 C.12.1.1.2); "
+            "no text could be read; correct the sender"
+        )
+    terms = [term.strip(" ") for term in text.split("\\")]
     if all(term in charset.python_encoding for term in terms):
         return charset.convert_encodings(terms)
     return ["iso8859"]

@@ -28,11 +28,10 @@ from gateway.dicom.decoder_process import DecoderProcess
 from gateway.dicom.volume_values import DAMAGED
 from gateway.errors import UnsuitableSeries
 
-# One decoder for each syntax, named: pydicom would try gdcm first, which ends its process on damaged codestreams.
-# The other JPEG syntaxes have no other decoder; gdcm gets them in a process of its own.
-_DECODERS = dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg") | dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls")
-_DECODERS |= {JPEGBaseline8Bit: "pillow"}
-_APART = frozenset({*JPEGTransferSyntaxes}) - {JPEGBaseline8Bit}
+# One decoder for each syntax, named: pydicom would try gdcm first, which ends its process on damaged codestreams. JPEG
+# Lossless has no other.
+_DECODERS = dict.fromkeys(JPEGTransferSyntaxes, "gdcm") | {JPEGBaseline8Bit: "pillow"}
+_DECODERS |= dict.fromkeys(JPEG2000TransferSyntaxes, "pylibjpeg") | dict.fromkeys(JPEGLSTransferSyntaxes, "pyjpegls")
 # start of frame: all markers FFC0-FFCF but DHT, JPG and DAC (ISO 10918-1 B.1.1.3), and that of JPEG-LS (ISO 14495-1)
 _START_OF_FRAME = frozenset({*range(0xC0, 0xD0), 0xF7}) - {0xC4, 0xC8, 0xCC}
 _LONGEST_REASON = 200
@@ -73,11 +72,11 @@ def stored_frames(path: Path, number_of_frames: int, apart: DecoderProcess) -> I
     syntax: UID = ds.file_meta.TransferSyntaxUID
     for index in range(number_of_frames):
         with _decoders_words():
-            if syntax in _APART:
-                frame = apart.frame(path, index)
+            if syntax.is_encapsulated:
+                frame = apart.frame(path, index, _DECODERS.get(syntax, ""))
             else:
                 # not iter_pixels: in pydicom 3.0.2 it fails where a codestream's sign differs from the header's
-                frame = pixel_array(ds, index=index, raw=True, decoding_plugin=_DECODERS.get(syntax, ""))
+                frame = pixel_array(ds, index=index, raw=True)
         yield frame.astype(np.int64)
 
 
@@ -99,7 +98,7 @@ def _decoders_words() -> Iterator[None]:
 def _require_honest_codestreams(ds: Dataset, number_of_frames: int) -> None:
     """Raise UnsuitableSeries when a codestream announces another shape than the header: decoders believe it."""
     syntax: UID = ds.file_meta.TransferSyntaxUID
-    if syntax not in _DECODERS and syntax not in _APART:
+    if syntax not in _DECODERS:
         if syntax.is_encapsulated and syntax != RLELossless:
             raise UnsuitableSeries("undecodable", f"transfer syntax {syntax.name}", "one of still images")
         return

@@ -7,6 +7,7 @@ time is decoded into its slice, so that the peak is the volume and one instance.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import groupby
 from pathlib import Path
 
@@ -29,8 +30,12 @@ __all__ = ["LIMIT_BYTES", "SourceFrame", "SourceSeries", "StoredPixels", "read_s
 LIMIT_BYTES = 2 * 2**30  # 1000 slices of 512 x 1024 as float32
 
 
-def read_series(paths: Sequence[Path], *, limit_bytes: int = LIMIT_BYTES) -> SourceSeries:
+def read_series(
+    paths: Sequence[Path], *, limit_bytes: int = LIMIT_BYTES, decoder: DecoderProcess | None = None
+) -> SourceSeries:
     """The series in the Part 10 files at `paths`, single-frame or enhanced multi-frame, in any order.
+
+    Compressed frames are decoded by `decoder`, or by one that ends with this call.
 
     Slices are sorted by their positions along the normal; voxels are in the unit of the modality (HU for CT),
     high is bright. Raises NotDicom for a file that is none, and UnsuitableSeries whose `check` is one of
@@ -48,7 +53,7 @@ def read_series(paths: Sequence[Path], *, limit_bytes: int = LIMIT_BYTES) -> Sou
     stored = _stored_pixels(datasets)
     unit = "HU" if facts.modality == "CT" and stored.rescale_type in ("HU", "") else "1"
     return SourceSeries(
-        volume=Volume(_voxels(in_order, stored), grid.spacing_mm, grid.origin_mm, grid.direction, unit),
+        volume=Volume(_voxels(in_order, stored, decoder), grid.spacing_mm, grid.origin_mm, grid.direction, unit),
         frames=tuple(_source_frame(header, index) for index, header in enumerate(in_order)),
         facts=facts,
         stored=stored,
@@ -91,12 +96,14 @@ def _rescale(ds: Dataset) -> tuple[float, float]:
     return (1.0 if slope[0] is None else slope[0], intercept[0] or 0.0)
 
 
-def _voxels(in_order: Sequence[FrameHeader], stored: StoredPixels) -> NDArray[np.float32]:
+def _voxels(
+    in_order: Sequence[FrameHeader], stored: StoredPixels, decoder: DecoderProcess | None
+) -> NDArray[np.float32]:
     """float32 (slices, rows, columns) in the order of the grid, each instance decoded once."""
     first = in_order[0].ds
     voxels = np.empty((len(in_order), first.Rows, first.Columns), np.float32)
     by_instance = sorted(enumerate(in_order), key=lambda entry: (entry[1].path, entry[1].frame_number or 0))
-    with DecoderProcess() as apart:
+    with nullcontext(decoder) if decoder else DecoderProcess() as apart:
         for path, entries in groupby(by_instance, key=lambda entry: entry[1].path):
             slices = list(entries)
             frames = stored_frames(path, slices[0][1].number_of_frames, apart)

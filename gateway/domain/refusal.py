@@ -22,8 +22,10 @@ class Reason(StrEnum):
     TOO_SLOW = "no whole association request in time"
     TOO_MANY_WAIT = "too many connections without an association"
     TOO_MANY_ASSOCIATIONS = "too many associations"
-    NOT_READY = "the receiver could not take an association"
+    NOT_READY = "the receiver was not ready"
     NO_ROOM = "the spool has reached its reserve"
+    DISK = "the spool cannot be written"
+    INVALID_UID = "an instance was named by what is no UID"
 
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)  # TOML: any other key stands between quotation marks
@@ -38,6 +40,8 @@ _REMEDIES = {
     Reason.TOO_MANY_ASSOCIATIONS: "the peer tries again; if that is too often, raise listener.max_associations ...",
     Reason.NOT_READY: "the peer tries again; the log of the SCP says why",
     Reason.NO_ROOM: "free some space; senders try again",
+    Reason.DISK: "the log of the SCP has what the disk said; senders try again",
+    Reason.INVALID_UID: "correct the sender: PS3.5 9.1",
 }
 
 

@@ -14,6 +14,7 @@ from pynetdicom.presentation import PresentationContext
 
 from gateway import logs
 from gateway.domain.refusal import Reason, Refusal
+from gateway.killpoints import reached
 from gateway.network.commitment import information_limits
 from gateway.network.commitment_in import SILENCE_S, AssociationCommitments, Commitments
 from gateway.network.contexts import STORAGE_COMMITMENT, VERIFICATION
@@ -268,6 +269,7 @@ class AcceptedAssociation:
             if answer is not None:
                 pdus = command_pdus(head.context_id, answer, self._peer_max_pdu_bytes)
                 upper_layer.send(pdus, self._answer_deadline())
+                reached("receive.answered")
 
     def _next_command(self) -> MessageHead | None:
         """The next command; a peer that is silent meanwhile is told what it waits to hear. Raises AssociationLost."""
@@ -305,7 +307,7 @@ class AcceptedAssociation:
         if command.command_field == CommandField.C_STORE_RQ:
             status, comment = self._store(head, context)
         else:
-            read_rest(self._wire, head, self._terms.messages)
+            self._skip_data_set(head)
             status = SUCCESS if command.command_field == CommandField.C_ECHO_RQ else UNRECOGNISED_OPERATION
         return Command(
             command_field=command.command_field | CommandField.RESPONSE,
@@ -324,6 +326,8 @@ class AcceptedAssociation:
             objection = SOP_CLASS_NOT_SUPPORTED, "not the SOP Class of the presentation context"
         elif sop_instance_uid is None or not is_plain_uid(sop_instance_uid):
             objection = INVALID_SOP_INSTANCE, "Affected SOP Instance UID is not a UID"
+            if self._info is not None:
+                self._refused(Reason.INVALID_UID, self._info.calling_ae_title, self._info.called_ae_title)
         elif not command.has_data_set or self._info is None:
             objection = CANNOT_UNDERSTAND, "no data set"
         else:

@@ -1,22 +1,18 @@
 """Messages of the Storage Commitment Push Model (PS3.4 Annex J): N-ACTION asks, N-EVENT-REPORT answers.
 
-Both carry a small data set; it is measured before it is decoded, and what is read of it is checked: UIDs are digits
-and dots, so they may go anywhere a UID belongs.
+Both carry a data set of one shape, which is written and read here directly: a request may name ten thousand instances,
+and decoding it must not hold up those who are sending. Its depth and its size are bounded, and UIDs are checked to be
+digits and dots, so they may go anywhere a UID belongs.
 """
 
 from __future__ import annotations
 
-from io import BytesIO
-from typing import Any
+import struct
+from collections.abc import Iterable, Mapping
 
-from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filereader import read_dataset
-from pydicom.filewriter import write_dataset
-from pydicom.sequence import Sequence
 from pydicom.uid import ImplicitVRLittleEndian
 
-from gateway.dicom.elements import find_elements
+from gateway.dicom.elements import find_elements, find_items
 from gateway.domain.commitment import CommitmentReport, CommitmentRequest, SopReference
 from gateway.errors import DicomError, NotDicom
 from gateway.network.contexts import STORAGE_COMMITMENT
@@ -42,9 +38,11 @@ MAX_INSTANCES = 50_000
 REQUEST_COMMITMENT = 1
 ALL_COMMITTED, SOME_FAILED = 1, 2
 
-_LAST_TAG_OF_INTEREST = 0x0008FFFF
-_MALFORMED = (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError, NotImplementedError)
-"""What pydicom raises about bytes that are not the data set that they should be."""
+_SOP_CLASS, _SOP_INSTANCE = 0x00081150, 0x00081155
+_TRANSACTION_UID, _REASON, _FAILED, _REFERENCED = 0x00081195, 0x00081197, 0x00081198, 0x00081199
+
+_References = tuple[tuple[SopReference, int], ...]
+"""Items of a sequence, each with its Failure Reason."""
 
 
 class Unusable(DicomError):  # noqa: N818 - the statement, not the suffix, says what it is
@@ -100,23 +98,24 @@ def answer_command(request: Command, status: int, comment: str = "") -> Command:
 
 def encode_request(request: CommitmentRequest, transfer_syntax_uid: str) -> bytes:
     """The action information of `request` (PS3.4 Table J.3-1)."""
-    ds = Dataset()
-    ds.TransactionUID = request.transaction_uid
-    ds.ReferencedSOPSequence = _items(request.instances)
-    return _encoded(ds, transfer_syntax_uid)
+    implicit = transfer_syntax_uid == ImplicitVRLittleEndian
+    instances = _element(_REFERENCED, b"SQ", _items(request.instances, implicit), implicit)
+    return _uid_element(_TRANSACTION_UID, request.transaction_uid, implicit) + instances
 
 
 def encode_report(report: CommitmentReport, transfer_syntax_uid: str) -> bytes:
     """The event information of `report` (PS3.4 Table J.3-2)."""
-    ds = Dataset()
-    ds.TransactionUID = report.transaction_uid
-    if report.committed:
-        ds.ReferencedSOPSequence = _items(report.committed)
+    implicit = transfer_syntax_uid == ImplicitVRLittleEndian
+    encoded = _uid_element(_TRANSACTION_UID, report.transaction_uid, implicit)
     if report.failed:
-        ds.FailedSOPSequence = _items(instance for instance, _ in report.failed)
-        for item, (_, reason) in zip(ds.FailedSOPSequence, report.failed, strict=True):
-            item.FailureReason = reason
-    return _encoded(ds, transfer_syntax_uid)
+        items = b"".join(
+            _item(_reference(one, implicit) + _element(_REASON, b"US", reason.to_bytes(2, "little"), implicit))
+            for one, reason in report.failed
+        )
+        encoded += _element(_FAILED, b"SQ", items, implicit)
+    if report.committed:
+        encoded += _element(_REFERENCED, b"SQ", _items(report.committed, implicit), implicit)
+    return encoded
 
 
 def read_request(command: Command, data_set: bytes | None, transfer_syntax_uid: str) -> CommitmentRequest:
@@ -124,11 +123,10 @@ def read_request(command: Command, data_set: bytes | None, transfer_syntax_uid: 
     _require_well_known(command.requested_sop_class_uid, command.requested_sop_instance_uid)
     if command.action_type_id != REQUEST_COMMITMENT:
         raise Unusable(NO_SUCH_ACTION, f"Action Type ID {command.action_type_id}; 1 is expected")
-    ds = _decoded(data_set, transfer_syntax_uid)
-    instances = _references(ds, "ReferencedSOPSequence")
-    if not instances:
+    transaction_uid, referenced, _ = _read(data_set, transfer_syntax_uid)
+    if not referenced:
         raise Unusable(NO_SUCH_ARGUMENT, "no Referenced SOP Sequence")
-    return CommitmentRequest(_uid(ds, "TransactionUID"), instances)
+    return CommitmentRequest(transaction_uid, tuple(instance for instance, _ in referenced))
 
 
 def read_report(command: Command, data_set: bytes | None, transfer_syntax_uid: str) -> CommitmentReport:
@@ -136,12 +134,10 @@ def read_report(command: Command, data_set: bytes | None, transfer_syntax_uid: s
     _require_well_known(command.affected_sop_class_uid, command.affected_sop_instance_uid)
     if command.event_type_id not in {ALL_COMMITTED, SOME_FAILED}:
         raise Unusable(NO_SUCH_EVENT_TYPE, f"Event Type ID {command.event_type_id}; 1 or 2 is expected")
-    ds = _decoded(data_set, transfer_syntax_uid)
-    committed, failed = _references(ds, "ReferencedSOPSequence"), _references(ds, "FailedSOPSequence")
-    if not committed and not failed:
+    transaction_uid, referenced, failed = _read(data_set, transfer_syntax_uid)
+    if not referenced and not failed:
         raise Unusable(NO_SUCH_ARGUMENT, "neither Referenced nor Failed SOP Sequence")
-    reasons = [_reason(item) for item in ds.get("FailedSOPSequence") or ()]
-    return CommitmentReport(_uid(ds, "TransactionUID"), committed, tuple(zip(failed, reasons, strict=True)))
+    return CommitmentReport(transaction_uid, tuple(instance for instance, _ in referenced), failed)
 
 
 def _require_well_known(sop_class_uid: str | None, sop_instance_uid: str | None) -> None:
@@ -151,65 +147,62 @@ def _require_well_known(sop_class_uid: str | None, sop_instance_uid: str | None)
         raise Unusable(NO_SUCH_SOP_INSTANCE, "not the Storage Commitment Push Model SOP Instance")
 
 
-def _items(instances: Any) -> Sequence:
-    items = []
-    for instance in instances:
-        item = Dataset()
-        item.ReferencedSOPClassUID = instance.sop_class_uid
-        item.ReferencedSOPInstanceUID = instance.sop_instance_uid
-        items.append(item)
-    return Sequence(items)
-
-
-def _encoded(ds: Dataset, transfer_syntax_uid: str) -> bytes:
-    buffer = DicomBytesIO()
-    buffer.is_implicit_VR = transfer_syntax_uid == ImplicitVRLittleEndian
-    buffer.is_little_endian = True
-    write_dataset(buffer, ds)
-    return bytes(buffer.getvalue())
-
-
-def _decoded(data_set: bytes | None, transfer_syntax_uid: str) -> Dataset:
-    """Group 0008 of the data set, after a look at its structure: nothing too deep, nothing cut off."""
+def _read(data_set: bytes | None, transfer_syntax_uid: str) -> tuple[str, _References, _References]:
+    """Transaction UID, Referenced and Failed SOP Sequence."""
     if not data_set:
         raise Unusable(NO_SUCH_ARGUMENT, "no data set")
     implicit = transfer_syntax_uid == ImplicitVRLittleEndian
     try:
-        find_elements(data_set, frozenset(), implicit=implicit)
-        return read_dataset(
-            BytesIO(data_set), implicit, True, stop_when=lambda tag, _vr, _length: int(tag) > _LAST_TAG_OF_INTEREST
-        )
+        found = find_elements(data_set, frozenset({_TRANSACTION_UID, _REFERENCED, _FAILED}), implicit=implicit)
+        referenced = _references(found.get(_REFERENCED, b""), implicit)
+        failed = _references(found.get(_FAILED, b""), implicit)
     except NotDicom as error:
         raise Unusable(MISTYPED_ARGUMENT, str(error)) from None
-    except _MALFORMED as error:
-        raise Unusable(MISTYPED_ARGUMENT, f"a malformed data set ({type(error).__name__})") from None
+    return _uid(found, _TRANSACTION_UID, "Transaction UID"), referenced, failed
 
 
-def _references(ds: Dataset, keyword: str) -> tuple[SopReference, ...]:
-    items = _value(ds, keyword) or ()
-    if not isinstance(items, Sequence):
-        raise Unusable(MISTYPED_ARGUMENT, f"{keyword} is no sequence")
-    if len(items) > MAX_INSTANCES:
-        raise Unusable(RESOURCE_LIMITATION, f"{len(items)} instances; at most {MAX_INSTANCES} are taken")
-    return tuple(
-        SopReference(_uid(item, "ReferencedSOPClassUID"), _uid(item, "ReferencedSOPInstanceUID")) for item in items
-    )
+def _references(sequence: bytes, implicit: bool) -> _References:
+    references = []
+    for item in find_items(sequence, implicit=implicit):
+        found = find_elements(item, frozenset({_SOP_CLASS, _SOP_INSTANCE, _REASON}), implicit=implicit)
+        sop_class_uid = _uid(found, _SOP_CLASS, "Referenced SOP Class UID")
+        instance = SopReference(sop_class_uid, _uid(found, _SOP_INSTANCE, "Referenced SOP Instance UID"))
+        reason = found.get(_REASON, b"")
+        references.append((instance, int.from_bytes(reason, "little") if len(reason) == 2 else PROCESSING_FAILURE))
+        if len(references) > MAX_INSTANCES:
+            raise Unusable(RESOURCE_LIMITATION, f"more than {MAX_INSTANCES} instances")
+    return tuple(references)
 
 
-def _uid(ds: Dataset, keyword: str) -> str:
-    text = str(_value(ds, keyword) or "")
+def _uid(found: Mapping[int, bytes], tag: int, name: str) -> str:
+    text = found.get(tag, b"").decode("ascii", "replace").strip("\0 ")
     if not is_plain_uid(text):
-        raise Unusable(INVALID_ARGUMENT_VALUE, f"{keyword} is no UID")
+        raise Unusable(INVALID_ARGUMENT_VALUE, f"{name} is no UID")
     return text
 
 
-def _reason(item: Dataset) -> int:
-    reason = _value(item, "FailureReason")
-    return reason if isinstance(reason, int) else PROCESSING_FAILURE
+def _items(instances: Iterable[SopReference], implicit: bool) -> bytes:
+    return b"".join(_item(_reference(instance, implicit)) for instance in instances)
 
 
-def _value(ds: Dataset, keyword: str) -> Any:
-    try:
-        return ds.get(keyword)
-    except _MALFORMED as error:
-        raise Unusable(MISTYPED_ARGUMENT, f"{keyword} cannot be read ({type(error).__name__})") from None
+def _item(encoded: bytes) -> bytes:
+    return struct.pack("<HHL", 0xFFFE, 0xE000, len(encoded)) + encoded
+
+
+def _reference(instance: SopReference, implicit: bool) -> bytes:
+    sop_class = _uid_element(_SOP_CLASS, instance.sop_class_uid, implicit)
+    return sop_class + _uid_element(_SOP_INSTANCE, instance.sop_instance_uid, implicit)
+
+
+def _uid_element(tag: int, uid: str, implicit: bool) -> bytes:
+    return _element(tag, b"UI", uid.encode("ascii") + b"\0" * (len(uid) % 2), implicit)
+
+
+def _element(tag: int, vr: bytes, value: bytes, implicit: bool) -> bytes:
+    """A data element, in little endian (PS3.5 7.1)."""
+    group, element = tag >> 16, tag & 0xFFFF
+    if implicit:
+        return struct.pack("<HHL", group, element, len(value)) + value
+    if vr == b"SQ":
+        return struct.pack("<HH2sxxL", group, element, vr, len(value)) + value
+    return struct.pack("<HH2sH", group, element, vr, len(value)) + value

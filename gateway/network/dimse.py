@@ -6,13 +6,13 @@ read here directly: a general data set codec would cost more than everything els
 
 from __future__ import annotations
 
-import re
 import struct
 import time
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+from gateway.domain.uids import is_valid_uid
 from gateway.network.upper_layer import (
     MINIMUM_BYTES_PER_S,
     ProtocolViolation,
@@ -26,7 +26,6 @@ NO_DATA_SET = 0x0101
 """Command Data Set Type that says that no data set follows; any other value says that one does."""
 
 _MAX_COMMAND_BYTES = 16 * 1024
-_UID = re.compile(r"[0-9.]{1,64}")
 
 
 class CommandField(IntEnum):
@@ -134,11 +133,11 @@ def decode_command(encoded: bytes) -> Command:
 
 
 def is_plain_uid(text: str | None) -> bool:
-    """Whether `text` consists of 1 to 64 digits and dots: safe to write anywhere a UID belongs.
+    """Whether `text` consists of digits between dots, at most 64 characters: safe to write anywhere a UID belongs.
 
     Leading zeros in a component, which PS3.5 9.1 forbids and devices in use send, are let through.
     """
-    return text is not None and _UID.fullmatch(text) is not None
+    return text is not None and is_valid_uid(text)
 
 
 @dataclass(frozen=True, slots=True)

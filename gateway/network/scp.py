@@ -150,20 +150,7 @@ class StorageScp:
 
     def start(self) -> None:
         """Listen. Raises ConfigurationError when address and port cannot be had."""
-        config = self._config
-        family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
-        try:
-            self._listener = socket.create_server(
-                (config.address, config.port),
-                family=family,
-                backlog=_BACKLOG,
-                dualstack_ipv6=config.address == "::" and socket.has_dualstack_ipv6(),
-            )
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot listen on {config.address} port {config.port}: {error.strerror}; "
-                "choose a free port and an address of this machine"
-            ) from None
+        self._listener = listen(self._config)
         self._accepting.start()
 
     def stop(self, drain_s: float) -> None:
@@ -201,7 +188,6 @@ class StorageScp:
 
     def _accept(self) -> None:
         assert self._listener is not None, "start() comes first"
-        self._listener.setblocking(False)
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._wake_accept, selectors.EVENT_READ)
@@ -215,17 +201,19 @@ class StorageScp:
                     log.warning("cannot take a connection", reason=error.strerror)
                     self._stopping.wait(_STALL_S)
                     continue
-                self._welcome(sock, (_plain_address(peer[0]), peer[1]))
+                self.welcome(sock, (plain_address(peer[0]), peer[1]))
 
-    def _welcome(self, sock: socket.socket, peer: tuple[str, int]) -> None:
+    def welcome(self, sock: socket.socket, peer: tuple[str, int], gone: Callable[[], None] = lambda: None) -> None:
+        """Take a transport connection that was accepted here or elsewhere; `gone` is called when it is over."""
         if not self._terms.admission.knows_address(peer[0]):
             self._refused(peer[0], Reason.ADDRESS)
             sock.close()
+            gone()
             return
         association = AcceptedAssociation(sock, peer, self._terms, self._guard, self._receiver)
         if (sent_away := self._guard.arrive(association)) is not None:
             self._refused(sent_away.address, Reason.TOO_MANY_WAIT)
-        thread = threading.Thread(target=self._run, args=(association,), name=f"association-{association.id}")
+        thread = threading.Thread(target=self._run, args=(association, gone), name=f"association-{association.id}")
         with self._lock:
             self._running[association] = thread
         try:
@@ -235,19 +223,40 @@ class StorageScp:
             association.refuse()
             with self._lock:
                 del self._running[association]
+            gone()
 
     def _refused(self, address: str, reason: Reason) -> None:
         log.warning("connection closed", address=address, reason=reason.value)
         self._terms.refused(Refusal(address, "", "", reason))
 
-    def _run(self, association: AcceptedAssociation) -> None:
+    def _run(self, association: AcceptedAssociation, gone: Callable[[], None]) -> None:
         try:
             association.run()
         finally:
             with self._lock:
                 del self._running[association]
+            gone()
 
 
-def _plain_address(address: str) -> str:
+def listen(config: ScpConfig) -> socket.socket:
+    """A socket that listens as `config` says and never blocks. Raises ConfigurationError when that cannot be had."""
+    family = socket.AF_INET6 if ":" in config.address else socket.AF_INET
+    try:
+        listener = socket.create_server(
+            (config.address, config.port),
+            family=family,
+            backlog=_BACKLOG,
+            dualstack_ipv6=config.address == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {config.address} port {config.port}: {error.strerror}; "
+            "choose a free port and an address of this machine"
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+def plain_address(address: str) -> str:
     """The IPv4 address that an IPv6 socket shows as ::ffff:192.0.2.7; any other address as it is."""
     return address.removeprefix("::ffff:") if "." in address else address

@@ -13,20 +13,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway import logs
+from gateway import logs, metrics
 from gateway.domain.completeness import Policy
 from gateway.errors import Unavailable
+from gateway.flow import QUEUE_OF
 from gateway.services.doorbell import Doorbell, make_app
 from gateway.services.notify import notify
 from gateway.settings import Settings
 from gateway.stages.assemble import assemble
 from gateway.stages.retain import Retain
 from gateway.stages.sweep import ClockWatch, sweep
-from gateway.store import heartbeats, judgement, outbox
+from gateway.store import heartbeats, judgement, outbox, queues
 from gateway.store.database import Database
 from gateway.store.leadership import Leadership, leadership_of
 
 _SWEEP_EVERY_S = 1.0
+_COUNT_EVERY_S = 5.0
 _BEAT_EVERY_S = 1.0
 _STAND_BY_S = 0.5
 _SHORTEST_S = 0.01
@@ -62,6 +64,7 @@ class Clock:
             _Step(lambda: outbox.relay(database, doorbell.publish)),
             _Step(lambda: sweep(database, doorbell.queue_length), _SWEEP_EVERY_S),
             _Step(retain, _SWEEP_EVERY_S),
+            _Step(lambda: show_waiting(database), _COUNT_EVERY_S),
         ]
         self.leads = False
 
@@ -80,6 +83,7 @@ class Clock:
         if leads != self.leads:
             log.info("leads" if leads else "stands by")
             self.leads = leads
+            metrics.show_leadership(leads)
             self._watch.forget()
         return leads
 
@@ -87,6 +91,13 @@ class Clock:
         with self._database.read() as connection:
             waits = (judgement.next_judgement_in_s(connection), outbox.next_due_in_s(connection))
         return max(_SHORTEST_S, min([self._longest_s, *(wait for wait in waits if wait is not None)]))
+
+
+def show_waiting(database: Database) -> None:
+    """Count what waits, for the metrics."""
+    with database.read() as connection:
+        waiting = queues.measure(connection)
+    metrics.show_queues(waiting, QUEUE_OF)
 
 
 def run(settings: Settings, stopping: threading.Event, index: int = 0) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
+from kombu.entity import Exchange, Queue
 from kombu.exceptions import OperationalError
 
+from gateway.domain.rules import HIGHEST_PRIORITY
 from gateway.errors import Unavailable
 from gateway.flow import QUEUE_OF, TRANSFER_QUEUE
 from gateway.services import redis_qos
@@ -39,17 +41,37 @@ def make_app(settings: Settings) -> Celery:
         worker_enable_remote_control=False,
         worker_soft_shutdown_timeout=0.0,
         task_default_queue=TRANSFER_QUEUE,
-        task_queue_max_priority=9,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_transport_options=_transport_options(settings.broker_url),
+        **(_rabbitmq() if _is_rabbitmq(settings.broker_url) else _redis(settings.broker_url)),
     )
     return app
 
 
-def _transport_options(url: str) -> dict[str, Any]:
-    if url.startswith("amqp"):
-        return {"confirm_publish": True}
+def _is_rabbitmq(url: str) -> bool:
+    return url.startswith("amqp")
+
+
+def _rabbitmq() -> dict[str, Any]:
+    """Quorum queues: on every node of a cluster, and synced before a publisher hears that they have a message."""
+    exchange = Exchange("athanor", type="direct")  # type: ignore[no-untyped-call] # kombu publishes few types
+    arguments = {"x-queue-type": "quorum"}
+    return {
+        "task_queues": [
+            Queue(name, exchange, routing_key=name, queue_arguments=arguments)  # type: ignore[no-untyped-call]
+            for name in sorted({*QUEUE_OF.values()})
+        ],
+        "broker_transport_options": {"confirm_publish": True},
+        # a worker of one job at a time could not answer while it works; TCP notices a dead broker too
+        "broker_heartbeat": 0,
+    }
+
+
+def _redis(url: str) -> dict[str, Any]:
+    return {"task_queue_max_priority": 9, "broker_transport_options": _redis_transport(url)}
+
+
+def _redis_transport(url: str) -> dict[str, Any]:
     return {
         # longer than any lease: the database takes a job back, the broker only repeats the message later
         "visibility_timeout": 300,
@@ -68,9 +90,11 @@ class Doorbell:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._highest_first = _is_rabbitmq(app.conf.broker_url)  # there 9 is the most urgent, on Redis 0
 
     def publish(self, stage: str, subject: str, priority: int) -> None:
-        """Announce `subject` to the workers of `stage`."""
+        """Announce `subject` to the workers of `stage`; priority 0 is the most urgent."""
+        priority = HIGHEST_PRIORITY - priority if self._highest_first else priority
         try:
             self._app.send_task(
                 f"athanor.{stage}", args=[subject], queue=QUEUE_OF[stage], priority=priority, retry=False

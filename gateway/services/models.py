@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from gateway import logs
+from gateway import logs, metrics
 from gateway.settings import Process
 from pipelines import inference
 from pipelines.catalog import Catalog
@@ -25,6 +25,9 @@ class Models:
         self.device = choose_device(settings.device, index)
         if self.device == "cpu":
             torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+        else:
+            metrics.watch_gpu(lambda: torch.cuda.mem_get_info(self.device))
+        metrics.DEVICE.labels(self.device).set(1)
         self._held: dict[str, Pipeline] = {}
 
     def load(self, spec: PipelineSpec) -> Pipeline:
@@ -39,13 +42,17 @@ class Models:
             if not spec.enabled:
                 continue
             started = time.perf_counter()
+            metrics.MODEL_WARM.labels(spec.id).set(0)
             try:
                 self.load(spec).warm_up()
             except PipelineError as error:
                 # the others still work; a job for this one ends FAILED with the same words
                 log.warning("pipeline cannot be loaded", pipeline=spec.id, reason=str(error))
             else:
-                log.info("warm", pipeline=spec.id, seconds=round(time.perf_counter() - started, 2))
+                seconds = round(time.perf_counter() - started, 2)
+                metrics.MODEL_LOAD_S.labels(spec.id).set(seconds)
+                metrics.MODEL_WARM.labels(spec.id).set(1)
+                log.info("warm", pipeline=spec.id, seconds=seconds)
 
     def loaded(self) -> list[str]:
         """Ids of the pipelines in memory."""

@@ -39,6 +39,7 @@ def _send(address: str, message: str) -> None:
         address = "\0" + address[1:]
     # whoever listened may have stopped listening: that must never stop a service
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, contextlib.suppress(OSError):
+        channel.setblocking(False)  # nor one that reads no more, when its queue is full
         channel.sendto(message.encode(), address)
 
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 from kombu.transport import redis, virtual
 
 
-class ForgettingQoS(redis.QoS):  # type: ignore[misc] # kombu publishes no types
+class ForgettingQoS(redis.QoS):
     """Forgets a message that was acknowledged, also when that raises."""
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge; raises what the connection raises."""
         try:
-            super().ack(delivery_tag)
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call] # kombu publishes no types
         except BaseException:
-            virtual.QoS.ack(self, delivery_tag)
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
             raise
 
 

@@ -1,50 +1,69 @@
-"""The process that receives: the storage SCP in front of the receive stage."""
+"""A process that receives: the storage SCP in front of the receive stage.
+
+It listens itself, or takes the connections that `receivers` hands to it over a channel.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
+import os
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 from gateway import logs
 from gateway.domain.refusal import Refusal
 from gateway.errors import Unavailable
+from gateway.network.commitment_in import Commitments
 from gateway.network.scp import Receiver, ScpConfig, StorageScp
 from gateway.network.tls import TlsFiles
+from gateway.services.commitment import commitments_of
 from gateway.services.notify import notify
+from gateway.services.receiving import receiving
 from gateway.settings import Settings
-from gateway.stages.adopt import adopt_orphans
-from gateway.stages.receive import Receive
 from gateway.store import heartbeats
 from gateway.store.database import Database
-from gateway.store.recorder import Recorder
 from gateway.store.refusals import RefusalBook
-from gateway.store.spool import Spool
 
 _BEAT_EVERY_S = 5.0
 _DRAIN_S = 20.0
+_MOST_PROCESSES = 4  # beyond these the disk is what takes the time
+READY = b"ready"
+GONE = b"gone "
+"""What a receiver tells over its channel: that it takes connections, and the address of one that is over."""
 
 log = logs.get("scp")
 
 
-def run(settings: Settings, stopping: threading.Event) -> None:
-    """Receive until `stopping` is set, then let open associations end."""
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Where connections come from that were accepted elsewhere; `ports` are those of the listeners, by their names."""
+
+    socket: socket.socket
+    ports: Mapping[str, int]
+
+
+def run(settings: Settings, stopping: threading.Event, index: int = 0, channel: Channel | None = None) -> None:
+    """Receive until `stopping` is set, or the channel ends; then let open associations end."""
     database = Database(settings.database_url)
-    spool = Spool(settings.spool_dir, "scp", settings.reserve_bytes)
-    judge_after_s = settings.assemble.quiet_full_s
+    name = f"scp-{index}@{socket.gethostname()}"
     refusals = RefusalBook(database)
     with contextlib.ExitStack() as started:
-        started.enter_context(spool.owned())
-        adopt_orphans(database, spool, judge_after_s=judge_after_s)
-        recorder = started.enter_context(Recorder(database, spool, judge_after_s=judge_after_s))
-        listeners = listeners_of(settings, Receive(spool, recorder), refusals.add)
+        receive = started.enter_context(receiving(settings, database, name, refusals.add))
+        commitments = commitments_of(settings, database, receive.spool)
+        listeners = listeners_of(settings, receive, refusals.add, commitments)
         started.enter_context(refusals)
-        for scp in listeners.values():
-            started.enter_context(scp)
-        ports = {name: scp.port for name, scp in listeners.items()}
-        heart = heartbeats.Heart(database, "scp", ae_title=settings.node.ae_title, **ports)
+        if channel is None:
+            for scp in listeners.values():
+                started.enter_context(scp)
+        ports = channel.ports if channel else {port: scp.port for port, scp in listeners.items()}
+        heart = heartbeats.Heart(database, name, ae_title=settings.node.ae_title, **ports)
+        if channel is not None:
+            started.enter_context(_connections(channel, listeners, stopping))
         notify("READY=1")
         log.info("ready", ae_title=settings.node.ae_title, address=settings.listener.address, **ports)
         while not stopping.wait(_BEAT_EVERY_S):
@@ -61,23 +80,72 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     log.info("stopped")
 
 
+@contextlib.contextmanager
+def _connections(channel: Channel, listeners: Mapping[str, StorageScp], stopping: threading.Event) -> Iterator[None]:
+    """Take connections from the channel inside the block; its end sets `stopping`."""
+    telling = threading.Lock()
+
+    def tell(message: bytes) -> None:
+        with telling, contextlib.suppress(OSError):  # nobody listens any more: this process ends, too
+            channel.socket.send(message)
+
+    def take() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                message, descriptors, _, _ = socket.recv_fds(channel.socket, 1024, 1)
+                if not message:
+                    break
+                listener, address, port = json.loads(message)
+                sock = socket.socket(fileno=descriptors[0])
+                listeners[listener].welcome(sock, (address, port), partial(tell, GONE + address.encode()))
+        stopping.set()
+
+    thread = threading.Thread(target=take, name="connections")
+    thread.start()
+    tell(READY)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            channel.socket.shutdown(socket.SHUT_RD)
+        thread.join()
+
+
 def listeners_of(
-    settings: Settings, receiver: Receiver, refused: Callable[[Refusal], None] = lambda _: None
+    settings: Settings,
+    receiver: Receiver,
+    refused: Callable[[Refusal], None] = lambda _: None,
+    commitments: Commitments | None = None,
 ) -> dict[str, StorageScp]:
     """The listener and, with its settings, the one over TLS, by the names of their ports; each with its own limits."""
     config = config_of(settings)
-    listeners = {"port": StorageScp(config, receiver, refused=refused)}
-    tls = settings.listener.tls
-    if tls is not None:
-        secure = replace(config, address=tls.address or config.address, port=tls.port)
+    listeners = {"port": StorageScp(config, receiver, refused=refused, commitments=commitments)}
+    tls, secure = settings.listener.tls, tls_config_of(settings)
+    if tls is not None and secure is not None:
         context = TlsFiles(tls.certificate, tls.key, tls.ca).listening_context()
-        listeners["tls_port"] = StorageScp(secure, receiver, tls=context, refused=refused)
+        listeners["tls_port"] = StorageScp(secure, receiver, tls=context, refused=refused, commitments=commitments)
     return listeners
 
 
+def count_processes(settings: Settings) -> int:
+    """How many processes receive: as the settings say, or one for each core, at most four."""
+    return settings.listener.processes or min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
+
+
+def _share(limit: int, *, processes: int) -> int:
+    return -(-limit // processes)
+
+
+def tls_config_of(settings: Settings) -> ScpConfig | None:
+    """How the listener over TLS listens; None where there is none."""
+    config, tls = config_of(settings), settings.listener.tls
+    return replace(config, address=tls.address or config.address, port=tls.port) if tls else None
+
+
 def config_of(settings: Settings) -> ScpConfig:
-    """How the listener of the settings listens."""
+    """How the listener of the settings listens in one of its processes; limits on peers are shared out among them."""
     listener = settings.listener
+    share = partial(_share, processes=count_processes(settings))
     return ScpConfig(
         ae_title=settings.node.ae_title,
         address=listener.address,
@@ -85,11 +153,11 @@ def config_of(settings: Settings) -> ScpConfig:
         require_called_ae_title=listener.require_called_ae_title,
         peers=listener.peers,
         certificates=listener.tls.peers if listener.tls else {},
-        max_associations=listener.max_associations,
-        max_associations_per_address=listener.max_associations_per_address,
-        max_associations_per_peer=listener.max_associations_per_peer,
-        max_waiting=listener.max_waiting,
-        max_waiting_per_address=listener.max_waiting_per_address,
+        max_associations=share(listener.max_associations),
+        max_associations_per_address=share(listener.max_associations_per_address),
+        max_associations_per_peer=share(listener.max_associations_per_peer),
+        max_waiting=share(listener.max_waiting),
+        max_waiting_per_address=share(listener.max_waiting_per_address),
         private_sop_classes=listener.private_sop_classes,
         max_pdu_bytes=listener.max_pdu_bytes,
         max_instance_bytes=listener.max_instance_bytes,

@@ -1,6 +1,6 @@
 """`athanor up`: starts every process of a node in order, restarts what dies, and drains on SIGTERM.
 
-    broker (embedded) -> schema -> transfer worker, process workers, clock -> SCP
+    broker (embedded) -> schema -> transfer worker, process workers, clock, web -> SCP
 
 The SCP comes last and goes first: nothing is accepted that nobody would work on. Each process tells that it is ready
 by sd_notify(3), to us as it would to systemd.
@@ -77,6 +77,7 @@ class Supervisor:
             self._child("transfer", "worker", "--queue", TRANSFER_QUEUE),
             *workers,
             self._child("clock", "clock"),
+            *([self._child("web", "web")] if settings.web.enabled else []),
             self._child("scp", "scp"),
         ]
 
@@ -215,6 +216,11 @@ class Supervisor:
                     child.process.kill()
                     child.process.wait()
         log.info("stopped")
+
+
+def die_at_once_with_parent() -> None:
+    """In the child: SIGKILL when its parent dies, however it dies."""
+    _LIBC.prctl(1, signal.SIGKILL)
 
 
 def _die_with_parent() -> None:

@@ -25,7 +25,7 @@ _OTHERS_WITHIN_S = 60.0
 log = logs.get("watchdog")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Work:
     subject: str
     was_held: bool = False

@@ -15,10 +15,11 @@ from typing import Any
 
 from celery import Celery, signals
 
-from gateway import logs
+from gateway import logs, metrics
 from gateway.dicom.provenance import own_identity
 from gateway.errors import Unavailable
 from gateway.flow import PROCESS_QUEUE
+from gateway.services.commitment import committer_of, reporter_of
 from gateway.services.doorbell import Doorbell, make_app
 from gateway.services.notify import notify
 from gateway.services.watchdog import Watchdog
@@ -26,7 +27,7 @@ from gateway.settings import Settings
 from gateway.stages.deliver import Deliverer, threads_for
 from gateway.stages.process import Process
 from gateway.stages.route import Route
-from gateway.store import deliveries, heartbeats, jobs, outbox
+from gateway.store import confirmations, deliveries, heartbeats, jobs, outbox
 from gateway.store.database import Database
 from gateway.store.spool import Spool
 from pipelines.catalog import Catalog
@@ -68,6 +69,7 @@ def _take_back(database: Database, owner: str) -> None:
     with database.write() as connection:
         left = jobs.take_back(connection, owner=owner)
         left += deliveries.take_back(connection, owner=owner)
+        left += confirmations.take_back(connection, owner)
     if left:
         log.warning("predecessor died", taken_back=left)
 
@@ -100,6 +102,8 @@ def _add_transfer(
     # destinations have timeouts of their own: what outlives its lease many times over hangs in something else
     watchdog = Watchdog(held, 5 * settings.deliver.lease_s, alone=False)
     _task(app, outbox.DELIVER, _watched(watchdog, Deliverer(database, spool, settings, owner)), announce)
+    _task(app, outbox.COMMIT, committer_of(settings, database, owner), announce)
+    _task(app, outbox.VOUCH, reporter_of(settings, database, spool), announce)
 
 
 def _add_process(
@@ -122,7 +126,7 @@ def _add_process(
         with database.read() as connection:
             return jobs.held_by(connection, owner)
 
-    watchdog = Watchdog(held, max(2.0, settings.process.lease_s / 2), alone=True)
+    watchdog = Watchdog(held, max(5.0, settings.process.lease_s / 2), alone=True)
     _task(app, outbox.PROCESS, _watched(watchdog, process), announce)
     return models.device, {"models": models.loaded()}
 
@@ -142,7 +146,8 @@ def _task(app: Celery, stage: str, work: Callable[[str], None], announce: Callab
     @app.task(name=f"athanor.{stage}")  # type: ignore[untyped-decorator] # Celery publishes no types
     def run_stage(subject: str) -> None:
         try:
-            work(subject)
+            with metrics.working(stage):
+                work(subject)
             announce()
         except Unavailable as error:
             # nothing is lost: the row waits in the outbox, or the lease ends and the clock takes it back

@@ -18,9 +18,11 @@ from pathlib import Path
 from pydicom.filereader import read_file_meta_info
 
 from gateway import logs
+from gateway.dicom.elements import DEFAULT_LIMITS, HeaderLimits
 from gateway.dicom.header import read_instance_header
 from gateway.domain.completeness import AssociationState
 from gateway.errors import DicomError, Unavailable
+from gateway.killpoints import reached
 from gateway.store import intake, retention
 from gateway.store.database import Database
 from gateway.store.intake import Arrival, Arrived, Caller, OnConflict, StoredFile
@@ -35,13 +37,18 @@ log = logs.get("receive")
 
 
 def adopt_orphans(
-    database: Database, spool: Spool, *, judge_after_s: float, on_conflict: OnConflict = "keep-first"
+    database: Database,
+    spool: Spool,
+    *,
+    judge_after_s: float,
+    on_conflict: OnConflict = "keep-first",
+    limits: HeaderLimits = DEFAULT_LIMITS,
 ) -> int:
     """Give a row to every received file that has none, and end the associations that died with their process.
 
     The number adopted. A file that cannot be read is reported and left where it is. Raises Unavailable.
     """
-    adopter = _Adopter(database, spool, judge_after_s, on_conflict, {})
+    adopter = _Adopter(database, spool, judge_after_s, on_conflict, limits, {})
     adopted = adopter.adopt_of(spool.process)
     with spool.left_by_the_dead() as names:
         adopted += sum(adopter.adopt_of(name) for name in names)
@@ -59,6 +66,7 @@ class _Adopter:
     spool: Spool
     judge_after_s: float
     on_conflict: OnConflict
+    limits: HeaderLimits
     callers: dict[str, Caller]  # one ended association for each sender stands for those whose rows are lost
 
     def adopt_of(self, process: str) -> int:
@@ -110,6 +118,7 @@ class _Adopter:
                 sop_class_uid=meta.MediaStorageSOPClassUID,
                 sop_instance_uid=meta.MediaStorageSOPInstanceUID,
                 start_at=start,
+                limits=self.limits,
             )
             opened.seek(start)
             sha256 = hashlib.file_digest(opened, "sha256").hexdigest()
@@ -134,6 +143,8 @@ class _Adopter:
                 return sum(self._record([one]) for one in arrived)
             self._leave(self.spool.path(arrived[0].file.path), error)
             arrivals = []
+        if arrived:
+            reached("adopt.committed")
         for one in arrived:
             self.spool.settle(one.pending)
         return arrivals.count(Arrival.NEW)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway import logs
+from gateway import logs, metrics
 from gateway.domain.completeness import Complete, Policy, judge
 from gateway.killpoints import reached
 from gateway.store import judgement
@@ -39,5 +39,6 @@ def _judge(database: Database, series_id: int, policy: Policy) -> bool:
         reached("assemble.closed")
     reached("assemble.committed")
     if closed:
+        metrics.QUIET_S.observe(found.now_s - found.last_received_at)
         log.info("series complete", series=series_id, evidence=verdict.sentence)
     return closed

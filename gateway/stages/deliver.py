@@ -12,7 +12,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
-from gateway import logs
+from gateway import audit, logs, metrics
 from gateway.dicom.secondary_capture import require_marks
 from gateway.domain.schedule import QuietHours, RetrySchedule
 from gateway.domain.states import DeliveryState
@@ -63,7 +63,8 @@ class Deliverer:
         claimed = self._claim(delivery_id)
         if claimed is None:
             return
-        with logs.bind(delivery=delivery_id, job=claimed.job_id, series=claimed.series_id):
+        bound = logs.bind(delivery=delivery_id, job=claimed.job_id, series=claimed.series_id)
+        with bound, metrics.timed("deliver"):
             destination = self.settings.destinations.get(claimed.destination)
             if destination is None:
                 self._end(
@@ -80,7 +81,7 @@ class Deliverer:
                 raise  # the database does not answer: the lease ends by itself
             except Exception as error:  # noqa: BLE001 - the edge of a delivery: whatever it was is kept and shown
                 log.error("attempt failed", **logs.failure(error))
-                self._try_later(claimed, f"{type(error).__name__}: {error}")
+                self._try_later(claimed, logs.words_of(error))
 
     def _claim(self, delivery_id: str) -> Claim | None:
         with self.database.write() as connection:
@@ -102,11 +103,23 @@ class Deliverer:
             self._end(claimed, DeliveryState.FAILED, f"not sent: {error}")
             return
         address = address_of(destination, self.settings.deliver, self.settings.node.ae_title)
+        audited = self._begin_audit(claimed, destination)
         report = transfer(address, instances, progress.answered, progress.pace)
+        if audited is not None:
+            audited.ended(outcome.sop_instance_uid for outcome in report.outcomes if outcome.is_delivered)
         reached("deliver.sent")
         progress.write()
         reached("deliver.recorded")
         self._conclude(claimed, report)
+
+    def _begin_audit(self, claimed: Claim, destination: Destination) -> audit.Sending | None:
+        if not audit.is_kept():
+            return None
+        with self.database.read() as connection:
+            study_uid, patient_id = deliveries.subject_of(connection, claimed.series_id)
+        node = audit.Node(destination.ae_title or claimed.destination, destination.host)
+        sop_classes = {item.sop_instance_uid: item.sop_class_uid for item in claimed.to_send}
+        return audit.Sending(node, study_uid, patient_id, sop_classes)
 
     def _conclude(self, claimed: Claim, report: SendReport) -> None:
         left = [outcome for outcome in report.outcomes if not outcome.is_delivered]
@@ -147,6 +160,8 @@ class Deliverer:
         with self.database.write() as connection:
             mine = deliveries.end(connection, claimed, state, error=reason, retry_in_s=retry_in_s, outage=outage)
         reached("deliver.ended")
+        if mine:
+            metrics.ATTEMPTS.labels("deliver", state.value.lower()).inc()
         log.log(
             logging.WARNING if reason else logging.INFO,
             "delivery" if mine else "delivery taken over by another worker, or cancelled",
@@ -167,6 +182,7 @@ class _Progress:
 
     def answered(self, sop_instance_uid: str, status: int, words: str) -> None:
         """An instance has its answer."""
+        metrics.SENT_INSTANCES.labels(self._claimed.destination, metrics.status_label(status)).inc()
         self._unwritten[self._ids[sop_instance_uid]] = (status, words, is_taken(status))
         if time.monotonic() - self._written_at > _WRITE_EVERY_S:
             self.write()
@@ -206,8 +222,10 @@ def places_at(destination: Destination | None, settings: Deliver) -> int:
 
 
 def threads_for(settings: Settings) -> int:
-    """How many threads a transfer worker needs for no destination ever to wait for another."""
+    """How many threads a transfer worker needs for no destination, and no peer, ever to wait for another."""
     places = sum(places_at(destination, settings.deliver) for destination in settings.destinations.values())
+    # each is also asked or told of storage commitment, one thing at a time
+    places += len(settings.destinations) + len(settings.peers)
     return settings.deliver.threads or places + _ROUTING_THREADS
 
 

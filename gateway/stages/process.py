@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from gateway import logs
+from gateway import logs, metrics
 from gateway.dicom.provenance import (
     digest_of,
     encoding_of,
@@ -75,6 +75,7 @@ class _Progress:
         started = time.perf_counter()
         yield
         self.seconds[name] = round(time.perf_counter() - started, 4)
+        metrics.PROCESS_STEP_S.labels(self._claimed.pipeline_id, name).observe(self.seconds[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Process:
             claimed = jobs.claim(connection, job_id, self.owner, self.settings.process.lease_s)
         if claimed is None:
             return
-        with logs.bind(job=job_id, series=claimed.series_id, attempt=claimed.attempt):
+        with logs.bind(job=job_id, series=claimed.series_id, attempt=claimed.attempt), metrics.timed("process"):
             reached("process.claimed")
             log.info("started", pipeline=claimed.pipeline_id, instances=len(claimed.paths))
             try:
@@ -105,13 +106,15 @@ class Process:
                 self._end(claimed, JobState.FAILED, str(error))
             except LeaseLost:
                 self.spool.remove_attempt(claimed.job_id, claimed.attempt)
+                metrics.ATTEMPTS.labels("process", "lost").inc()
                 log.warning("lease lost; nothing kept")
             except Unavailable:
                 raise  # the database does not answer: the lease ends by itself
             except Exception as error:  # noqa: BLE001 - the edge of a job: whatever it was is kept and shown
                 log.error("attempt failed", **logs.failure(error))
                 with self.database.write() as connection:
-                    jobs.fail_attempt(connection, claimed, f"{type(error).__name__}: {error}")
+                    jobs.fail_attempt(connection, claimed, logs.words_of(error))
+                metrics.ATTEMPTS.labels("process", "broken").inc()
 
     def _run(self, claimed: Claim) -> None:
         spec = self.catalog[claimed.pipeline_id]
@@ -144,6 +147,7 @@ class Process:
         if not is_kept:
             self.spool.remove_attempt(claimed.job_id, claimed.attempt)
         self.spool.remove_other_attempts(claimed.job_id, claimed.attempt)
+        metrics.ATTEMPTS.labels("process", state.value.lower()).inc()
         log.info("ended", state=state.value, seconds=progress.seconds)
 
     def _read(self, claimed: Claim) -> SourceSeries:
@@ -189,4 +193,5 @@ class Process:
     def _end(self, claimed: Claim, state: JobState, reason: str) -> None:
         with self.database.write() as connection:
             jobs.end(connection, claimed, state, reason)
+        metrics.ATTEMPTS.labels("process", state.value.lower()).inc()
         log.warning("ended", state=state.value, reason=reason)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gateway import logs
 from gateway.settings import Retention
-from gateway.store import heartbeats, retention
+from gateway.store import commitments, heartbeats, retention
 from gateway.store.database import Database
 from gateway.store.retention import Limits, Note
 
@@ -117,6 +117,8 @@ class Retain:
         with self._database.write() as connection:
             series = retention.forget_history(connection, self._limits, _ROWS_AT_A_TIME)
             rows = retention.forget_associations(connection, self._limits, _ROWS_AT_A_TIME)
+            if self._limits.log_s is not None:
+                rows += commitments.forget(connection, self._limits.log_s)
             rows += heartbeats.forget_dead(connection, _DEAD_AFTER_S)
         if series:
             log.info("history forgotten", series=series)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway import logs
+from gateway import logs, metrics
 from gateway.dicom.header import Attributes, read_attributes
 from gateway.dicom.loop_guard import OwnIdentity, find_marks
 from gateway.domain.conditions import AssociationFacts
@@ -40,14 +40,14 @@ class Route:
                 outbox.claimed(connection, outbox.ROUTE, subject)
         if to_route is None:
             return
-        with logs.bind(series=to_route.id):
+        with logs.bind(series=to_route.id), metrics.timed("route"):
             try:
                 self._route(to_route)
             except Unavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - the edge of a series: it is kept and shown
                 log.error("routing failed", **logs.failure(error))
-                self._end(to_route, SeriesState.FAILED, reason=f"{type(error).__name__}: {error}")
+                self._end(to_route, SeriesState.FAILED, reason=logs.words_of(error))
 
     def _route(self, to_route: SeriesToRoute) -> None:
         headers = [read_attributes(self.spool.path(path)) for path in to_route.paths]

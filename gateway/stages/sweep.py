@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gateway import logs
+from gateway import logs, metrics
 from gateway.killpoints import reached
 from gateway.store import clock_step, deliveries, jobs, outbox
 from gateway.store.database import Database
@@ -26,11 +26,14 @@ def sweep(database: Database, queue_length: Callable[[str], int]) -> None:
             reached("sweep.taken")
     if taken:
         reached("sweep.committed")
+        metrics.LEASES_EXPIRED.inc(taken)
         log.warning("leases expired", taken_back=taken)
     for waiting in outbox.unclaimed(database, _LOST_AFTER_S):
         if queue_length(waiting.stage) == 0:
             outbox.announce_again(database, waiting.stage, _LOST_AFTER_S)
             reached("sweep.announced")
+            metrics.ANNOUNCED_AGAIN.labels(waiting.stage).inc(waiting.rows)
+            metrics.ANNOUNCED_AGAIN.labels(waiting.stage).inc(waiting.rows)
             log.info("announced again", stage=waiting.stage, rows=waiting.rows)
 
 

@@ -24,7 +24,7 @@ from gateway.domain.schedule import RetrySchedule
 from gateway.errors import Unavailable
 from gateway.network.commitment import Unusable
 from gateway.network.commitment_out import tell
-from gateway.network.destination import DestinationAddress, StepFailed
+from gateway.network.destination import DestinationAddress, Step, StepFailed
 from gateway.network.receiver import AssociationInfo
 from gateway.network.statuses import INVALID_ARGUMENT_VALUE, SUCCESS, describe_status
 from gateway.store import commitments
@@ -32,10 +32,11 @@ from gateway.store.commitments import Asked, Held
 from gateway.store.database import Database
 from gateway.store.spool import Spool
 
-ROWS_WITHIN_S = 20.0
+ROWS_WITHIN_S = 10.0
 """By then the row of an instance that was answered with Success is there, even if the database was slow."""
 
 _LOOK_AGAIN_S = 1.0
+_ON_THE_WAY = frozenset({Step.RESOLVE, Step.CONNECT, Step.TLS, Step.ASSOCIATE})
 _ENDS_BEFORE_LEASE_S = 5.0
 
 log = logs.get("vouch")
@@ -145,7 +146,8 @@ class Reporter:
         try:
             self._report(asked)
         except StepFailed as failed:
-            self._try_later(asked, str(failed), worth_retrying=failed.worth_retrying)
+            is_away = failed.step in _ON_THE_WAY
+            self._try_later(asked, str(failed), worth_retrying=failed.worth_retrying, is_away=is_away)
         except Unavailable:
             raise
         except Exception as error:  # noqa: BLE001 - the edge of a report: whatever it was is kept and shown
@@ -171,12 +173,14 @@ class Reporter:
             commitments.reported(connection, asked, len(report.failed))
         _log_told(asked.calling_ae_title, report, SUCCESS)
 
-    def _try_later(self, asked: Asked, reason: str, *, worth_retrying: bool) -> None:
-        wait_s = self.schedule.wait_s(asked.commitment_id, asked.attempt + 1)
+    def _try_later(self, asked: Asked, reason: str, *, worth_retrying: bool, is_away: bool = False) -> None:
+        wait_s = self.schedule.wait_s(asked.commitment_id, asked.attempt)
         is_over = asked.time_left_s < 0 or not worth_retrying
         with self.voucher.database.write() as connection:
             if is_over:
                 commitments.failed(connection, asked, reason)
+            elif is_away:
+                commitments.peer_is_away(connection, asked, wait_s, reason)
             else:
                 commitments.later(connection, asked, wait_s, reason)
         log.warning(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SeriesState
+from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, CommitmentState, SeriesState
 from gateway.store.database import now
-from gateway.store.tables import association, delivery, heartbeat, instance, job, outbox, series
+from gateway.store.tables import association, commitment, delivery, heartbeat, instance, job, outbox, series
 
 
 def move_times(connection: Connection, step_s: float) -> None:
@@ -31,12 +31,19 @@ def move_times(connection: Connection, step_s: float) -> None:
         _move(connection, step_s, job.c.state.not_in(JOB_ENDED), column)
     for column in (delivery.c.lease_until, delivery.c.not_before):
         _move(connection, step_s, delivery.c.state.not_in(DELIVERY_ENDED), column)
+    for column in (commitment.c.lease_until, commitment.c.not_before, commitment.c.requested_at):
+        _move(connection, step_s, commitment.c.state == CommitmentState.PENDING, column)
     for column in (outbox.c.due_at, outbox.c.published_at):
         _move(connection, step_s, sa.true(), column)
     connection.execute(
         sa.update(delivery)
         .where(delivery.c.state.not_in(DELIVERY_ENDED))
         .values(give_up_at=delivery.c.give_up_at + step_s)
+    )
+    connection.execute(
+        sa.update(commitment)
+        .where(commitment.c.state == CommitmentState.PENDING)
+        .values(give_up_at=commitment.c.give_up_at + step_s)
     )
     connection.execute(sa.update(heartbeat).where(heartbeat.c.at > now()).values(at=now()))
 

@@ -1,7 +1,8 @@
 """What peers asked us to commit to (PS3.4 Annex J): kept before the request is answered, until the peer was told.
 
 A row is PENDING until a peer took the report. Whoever reports has a lease; the outbox announces the row again when the
-lease ends, so a reporter that dies costs time and nothing else.
+lease ends, so a reporter that dies costs time and nothing else. A peer is told one thing at a time: one that does not
+answer keeps one thread waiting.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from gateway.store.database import now
 from gateway.store.tables import commitment, instance
 
 _UIDS_AT_A_TIME = 500
+_BUSY_S = 5.0
+_LATELY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,9 @@ def keep(
     instances = [[one.sop_class_uid, one.sop_instance_uid] for one in request.instances]
     values: dict[str, Any] = {
         "state": CommitmentState.PENDING,
-        "lease_until": now() + hold_s,
+        "lease_until": None,
+        "ended_at": None,
+        "not_before": now() + hold_s,
         "requested_at": now(),
         "give_up_at": now() + give_up_s,
     }
@@ -77,12 +82,12 @@ def keep(
     )
     row = connection.execute(
         statement.on_conflict_do_update(index_elements=["calling_ae_title", "transaction_uid"], set_=values).returning(
-            commitment.c.id, commitment.c.instances, commitment.c.lease_until
+            commitment.c.id, commitment.c.instances, commitment.c.not_before
         )
     ).one()
     if row.instances != instances:
         return False
-    outbox.add(connection, outbox.VOUCH, row.id, due_at=row.lease_until)
+    outbox.add(connection, outbox.VOUCH, row.id, due_at=row.not_before)
     return True
 
 
@@ -97,23 +102,30 @@ def find(connection: Connection, calling_ae_title: str, transaction_uid: str) ->
 
 
 def claim(connection: Connection, commitment_id: str, lease_s: float) -> Asked | None:
-    """Take a request that nobody reports on at present, or None."""
-    lease_until = connection.execute(
+    """Take a request on which it is time to report, or None."""
+    other = commitment.alias("other")
+    peer_is_being_told = sa.exists().where(
+        other.c.calling_ae_title == commitment.c.calling_ae_title,
+        other.c.state == CommitmentState.PENDING,
+        other.c.lease_until > now(),
+    )
+    taken = connection.execute(
         sa.update(commitment)
         .where(
             commitment.c.id == commitment_id,
             commitment.c.state == CommitmentState.PENDING,
-            sa.or_(commitment.c.lease_until.is_(None), commitment.c.lease_until <= now()),
+            commitment.c.not_before <= now(),
+            sa.not_(peer_is_being_told),
         )
         .values(attempt=commitment.c.attempt + 1, lease_until=now() + lease_s)
-        .returning(commitment.c.lease_until)
-    ).scalar_one_or_none()
-    asked = connection.execute(_asked().where(commitment.c.id == commitment_id)).one_or_none()
-    if asked is None:
+    )
+    row = connection.execute(_asked().where(commitment.c.id == commitment_id)).one_or_none()
+    if row is None:
         outbox.claimed(connection, outbox.VOUCH, commitment_id)
         return None
-    outbox.add(connection, outbox.VOUCH, commitment_id, due_at=asked.lease_until)
-    return None if lease_until is None else _read(asked._mapping)
+    due_at = row.lease_until if taken.rowcount else max(row.not_before, row.now + _BUSY_S)
+    outbox.add(connection, outbox.VOUCH, commitment_id, due_at=due_at)
+    return _read(row._mapping) if taken.rowcount else None
 
 
 def reported(connection: Connection, asked: Asked, not_held: int) -> None:
@@ -121,7 +133,7 @@ def reported(connection: Connection, asked: Asked, not_held: int) -> None:
     connection.execute(
         sa.update(commitment)
         .where(commitment.c.id == asked.commitment_id, commitment.c.state == CommitmentState.PENDING)
-        .values(state=CommitmentState.REPORTED, lease_until=None, reported_at=now(), not_held=not_held, error=None)
+        .values(state=CommitmentState.REPORTED, lease_until=None, ended_at=now(), not_held=not_held, error=None)
     )
     outbox.claimed(connection, outbox.VOUCH, asked.commitment_id)
 
@@ -131,21 +143,30 @@ def failed(connection: Connection, asked: Asked, reason: str) -> None:
     connection.execute(
         sa.update(commitment)
         .where(commitment.c.id == asked.commitment_id, commitment.c.state == CommitmentState.PENDING)
-        .values(state=CommitmentState.FAILED, lease_until=None, error=reason)
+        .values(state=CommitmentState.FAILED, lease_until=None, ended_at=now(), error=reason)
     )
     outbox.claimed(connection, outbox.VOUCH, asked.commitment_id)
 
 
 def later(connection: Connection, asked: Asked, wait_s: float, reason: str | None = None) -> None:
     """Nobody reports for `wait_s`; `reason` is why the last report did not reach the peer."""
-    row = connection.execute(
+    _postpone(connection, commitment.c.id == asked.commitment_id, wait_s, reason)
+
+
+def peer_is_away(connection: Connection, asked: Asked, wait_s: float, reason: str) -> None:
+    """The peer could not be reached: none of its reports is tried for `wait_s`."""
+    _postpone(connection, commitment.c.calling_ae_title == asked.calling_ae_title, wait_s, reason)
+
+
+def _postpone(connection: Connection, which: sa.ColumnElement[bool], wait_s: float, reason: str | None) -> None:
+    rows = connection.execute(
         sa.update(commitment)
-        .where(commitment.c.id == asked.commitment_id, commitment.c.state == CommitmentState.PENDING)
-        .values(lease_until=now() + wait_s, error=reason)
-        .returning(commitment.c.lease_until)
-    ).one_or_none()
-    if row is not None:
-        outbox.add(connection, outbox.VOUCH, asked.commitment_id, due_at=row.lease_until)
+        .where(which, commitment.c.state == CommitmentState.PENDING)
+        .values(lease_until=None, not_before=now() + wait_s, error=reason)
+        .returning(commitment.c.id, commitment.c.not_before)
+    ).all()
+    for row in rows:
+        outbox.add(connection, outbox.VOUCH, row.id, due_at=row.not_before)
 
 
 def leave(connection: Connection, calling_ae_title: str, transaction_uids: Sequence[str]) -> None:
@@ -157,7 +178,7 @@ def leave(connection: Connection, calling_ae_title: str, transaction_uids: Seque
             commitment.c.transaction_uid.in_(transaction_uids),
             commitment.c.state == CommitmentState.PENDING,
         )
-        .values(lease_until=None)
+        .values(not_before=now())
         .returning(commitment.c.id)
     ).scalars()
     for commitment_id in rows.all():
@@ -187,25 +208,31 @@ def forget(connection: Connection, age_s: float) -> int:
     ).rowcount
 
 
-def overview(connection: Connection, limit: int) -> dict[str, Any]:
-    """How many requests are in each state, and the latest of those that are not REPORTED."""
+def overview(connection: Connection) -> dict[str, Any]:
+    """How many requests are in each state, and those that could not be answered lately, by peer with a reason."""
     counts = connection.execute(sa.select(commitment.c.state, sa.func.count()).group_by(commitment.c.state))
-    open_ones = connection.execute(
+    unanswered = connection.execute(
         sa.select(
-            commitment.c.calling_ae_title, commitment.c.transaction_uid, commitment.c.state,
-            commitment.c.requested_at, commitment.c.attempt, commitment.c.error,
+            commitment.c.calling_ae_title,
+            sa.func.count().label("requests"),
+            sa.func.max(commitment.c.error).label("error"),
+            sa.func.min(commitment.c.requested_at).label("oldest_at"),
         )
-        .where(commitment.c.state != CommitmentState.REPORTED)
-        .order_by(commitment.c.requested_at.desc())
-        .limit(limit)
-    ).mappings()  # fmt: skip
-    return {"counts": {row[0]: row[1] for row in counts}, "open": [dict(row) for row in open_ones]}
+        .where(
+            commitment.c.state != CommitmentState.REPORTED,
+            commitment.c.error.is_not(None),
+            sa.or_(commitment.c.ended_at.is_(None), commitment.c.ended_at > now() - _LATELY_S),
+        )
+        .group_by(commitment.c.calling_ae_title)
+        .order_by(commitment.c.calling_ae_title)
+    ).mappings()
+    return {"counts": {row[0]: row[1] for row in counts}, "unanswered": [dict(row) for row in unanswered]}
 
 
 def _asked() -> sa.Select[Any]:
     return sa.select(
         commitment.c.id, commitment.c.calling_ae_title, commitment.c.transaction_uid, commitment.c.instances,
-        commitment.c.attempt, commitment.c.lease_until,
+        commitment.c.attempt, commitment.c.lease_until, commitment.c.not_before, now().label("now"),
         (now() - commitment.c.requested_at).label("age_s"), (commitment.c.give_up_at - now()).label("time_left_s"),
     ).where(commitment.c.state == CommitmentState.PENDING)  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Deliveries that are COMMITTING: the destination has every instance and was asked whether it keeps them.
 
 Each question is a transaction of its own, on record before it is asked. Its report may come over any association, to
-any process, long after; what a report says decides, whoever asked last.
+any process, long after; what it says decides, whoever asked last. A destination is asked one thing at a time.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from gateway.domain.uids import derived_uid
 from gateway.store import outbox, timeline
 from gateway.store.database import now
 from gateway.store.tables import delivery, delivery_commitment, delivery_instance, derived, job
+
+_BUSY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +47,25 @@ class Verdict:
 
 def claim(connection: Connection, delivery_id: str, owner: str, lease_s: float, uid_root: str) -> Question | None:
     """Take a delivery about which it is time to ask, with a new transaction; None when it is not."""
-    row = connection.execute(
+    other = delivery.alias("other")
+    destination_is_being_asked = sa.exists().where(
+        other.c.destination == delivery.c.destination,
+        other.c.state == DeliveryState.COMMITTING,
+        other.c.lease_owner.is_not(None),
+        other.c.not_before > now(),
+    )
+    taken = connection.execute(
         sa.update(delivery)
-        .where(_is_committing(delivery_id), delivery.c.not_before <= now())
+        .where(_is_committing(delivery_id), delivery.c.not_before <= now(), sa.not_(destination_is_being_asked))
         .values(not_before=now() + lease_s, lease_owner=owner)
-        .returning(delivery, now().label("now"))
-    ).one_or_none()
-    due = connection.execute(sa.select(delivery.c.not_before).where(_is_committing(delivery_id))).scalar_one_or_none()
-    if due is None:
+    )
+    row = connection.execute(sa.select(delivery, now().label("now")).where(_is_committing(delivery_id))).one_or_none()
+    if row is None:
         outbox.claimed(connection, outbox.COMMIT, delivery_id)
         return None
-    outbox.add(connection, outbox.COMMIT, delivery_id, due_at=due)
-    if row is None:
+    due_at = row.not_before if taken.rowcount else max(row.not_before, row.now + _BUSY_S)
+    outbox.add(connection, outbox.COMMIT, delivery_id, due_at=due_at)
+    if taken.rowcount == 0:
         return None
     number = _questions(connection, delivery_id) + 1
     transaction_uid = derived_uid(uid_root, "storage commitment", delivery_id, str(number))

@@ -14,7 +14,7 @@ from gateway.domain.states import DELIVERY_ENDED, DeliveryState, delivery_source
 from gateway.store import destinations, outbox, timeline
 from gateway.store.database import now
 from gateway.store.destinations import Gate
-from gateway.store.tables import delivery, delivery_instance, derived, job
+from gateway.store.tables import delivery, delivery_instance, derived, job, series, study
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,16 @@ class Claim:
     places: int  # transfers that the destination may have at a time
     to_send: tuple[ToSend, ...]
     time_left_s: float  # until it is given up
+
+
+def subject_of(connection: Connection, series_id: int) -> tuple[str, str]:
+    """The Study Instance UID and the Patient ID of a series, for the audit trail."""
+    row = connection.execute(
+        sa.select(study.c.uid, study.c.patient_id)
+        .join(series, series.c.study_uid == study.c.uid)
+        .where(series.c.id == series_id)
+    ).one()
+    return row.uid, row.patient_id
 
 
 def destination_of(connection: Connection, delivery_id: str) -> str | None:

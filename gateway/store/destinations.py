@@ -6,7 +6,9 @@ often, and all others wait. The row of a destination is the lock under which its
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +19,9 @@ from gateway.domain.states import DeliveryState
 from gateway.store import outbox
 from gateway.store.database import now
 from gateway.store.tables import delivery, destination, job
+
+_SHOWN = {DeliveryState.QUEUED: "queued", DeliveryState.SENDING: "sending", DeliveryState.FAILED: "failed"}
+_GATE_KEYS = ("held_at", "held_by", "hold_reason", "quiet_until", "down_since", "failures", "not_before", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,3 +166,57 @@ def announce_next(connection: Connection, gate: Gate, places: int) -> None:
 
 def _set(connection: Connection, name: str, **values: Any) -> None:
     connection.execute(sa.update(destination).where(destination.c.name == name).values(**values))
+
+
+def standing(connection: Connection, names: Collection[str]) -> list[dict[str, Any]]:
+    """How each destination stands, of `names` and of those that deliveries speak of; by name.
+
+    Keys: those of the table, `state` (open, quiet, held, down), `waits_for` in words, `queued`, `sending`, `failed`,
+    `oldest_at` of what waits.
+    """
+    counted: dict[str, dict[str, Any]] = {}
+    for one in connection.execute(
+        sa.select(
+            delivery.c.destination, delivery.c.state, sa.func.count().label("number"),
+            sa.func.min(delivery.c.created_at).label("oldest_at"),
+        )
+        .join(job, job.c.id == delivery.c.job_id)
+        .where(delivery.c.state.in_(_SHOWN), sa.or_(delivery.c.state != DeliveryState.FAILED, ~job.c.superseded))
+        .group_by(delivery.c.destination, delivery.c.state)
+    ):  # fmt: skip
+        counted.setdefault(one.destination, {})[one.state] = one
+    rows = {row.name: dict(row._mapping) for row in connection.execute(sa.select(destination, now().label("now")))}
+    found = []
+    for name in sorted({*names, *counted, *rows}):
+        row = rows.get(name, {"name": name, **dict.fromkeys(_GATE_KEYS)})
+        state, waits_for = explain(row)
+        numbers = {key: counted.get(name, {}).get(state) for state, key in _SHOWN.items()}
+        found.append(
+            {key: row[key] for key in ("name", *_GATE_KEYS)}
+            | {"state": state, "waits_for": waits_for}
+            | {key: of.number if of else 0 for key, of in numbers.items()}
+            | {"oldest_at": numbers["queued"].oldest_at if numbers["queued"] else None}
+        )
+    return found
+
+
+def explain(row: Mapping[str, Any]) -> tuple[str, str | None]:
+    """Whether a destination is open, quiet, held or down, and what deliveries wait for, in words.
+
+    `row` has the columns of the table, all None when there is none, and `now`.
+    """
+    if row["held_at"] is not None:
+        return (
+            "held",
+            f"held by {row['held_by']} since {_local(row['held_at'])}: {row['hold_reason'] or 'no reason given'}",
+        )
+    if row["quiet_until"] is not None and row["quiet_until"] > row["now"]:
+        return "quiet", f"quiet hours until {_local(row['quiet_until'])}"
+    if row["down_since"] is not None:
+        asked = _local(max(row["not_before"], row["now"]))
+        return "down", f"takes nothing since {_local(row['down_since'])}, is asked again at {asked}"
+    return "open", None
+
+
+def _local(at: float) -> str:
+    return datetime.fromtimestamp(at).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SERIES_ENDED, DeliveryState, JobState, SeriesState
+from gateway.metrics import Waiting
 from gateway.store.database import now
 from gateway.store.tables import delivery, job, outbox, series
 
 _OPEN_SERIES = [state for state in SeriesState if state not in SERIES_ENDED]
 _OPEN_JOBS = [state for state in JobState if state not in JOB_ENDED]
 _OPEN_DELIVERIES = [state for state in DeliveryState if state not in DELIVERY_ENDED]
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Counts at one moment. `stages` holds rows that are due and the seconds since the oldest of them fell due."""
-
-    stages: dict[str, tuple[int, float]]
-    series: dict[str, int]
-    jobs: dict[str, int]
-    deliveries: dict[tuple[str, str], int]  # (destination, state), those that failed too
-    oldest_delivery_s: dict[str, float]  # by destination, of those not at their end
 
 
 def measure(connection: Connection) -> Waiting:

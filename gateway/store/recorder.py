@@ -18,9 +18,10 @@ from typing import Self
 
 from sqlalchemy.exc import DBAPIError
 
-from gateway import logs
+from gateway import audit, logs, metrics
 from gateway.domain.completeness import AssociationState
 from gateway.errors import Unavailable
+from gateway.killpoints import reached
 from gateway.store import intake
 from gateway.store.database import Database
 from gateway.store.intake import Arrival, Arrived, Caller, OnConflict, Raced
@@ -73,6 +74,7 @@ class Recorder:
         self._unsettled = 0  # waiting, or in the hands of the thread
         self._hurry = False
         self._stop = threading.Event()
+        self._arrivals = audit.Arrivals()
         self._thread = threading.Thread(target=self._run, name="recorder")
 
     @property
@@ -82,6 +84,7 @@ class Recorder:
 
     def __enter__(self) -> Self:
         """Begin to write."""
+        metrics.UNRECORDED.set_function(lambda: self._unsettled)
         self._thread.start()
         return self
 
@@ -180,7 +183,24 @@ class Recorder:
                     )
                 elif isinstance(entry, Ended):
                     intake.end_association(connection, entry.association_id, entry.end)
+            if arrived:
+                reached("record.written")
+        if arrived:
+            reached("record.committed")
         for entry, arrival in zip(arrived, arrivals, strict=True):
             self._spool.settle(entry.pending)
             if arrival is Arrival.CONFLICT:
                 log.warning("conflicting instance", path=entry.file.path)
+        self._audit(batch)
+
+    def _audit(self, batch: Sequence[Entry]) -> None:
+        for entry in batch:
+            if isinstance(entry, Arrived):
+                caller, header = entry.caller, entry.header
+                self._arrivals.add(
+                    caller.association_id, audit.Node(caller.calling_ae_title, caller.address),
+                    header.study_instance_uid, header.sop_class_uid, header.patient_id,
+                )  # fmt: skip
+            elif isinstance(entry, Ended):
+                aborted = entry.end is AssociationState.ABORTED
+                self._arrivals.ended(entry.association_id, "the association was aborted" if aborted else "")

@@ -15,7 +15,7 @@ from typing import Any, Self
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gateway import logs
+from gateway import audit, logs, metrics
 from gateway.domain.refusal import Reason, Refusal
 from gateway.errors import Unavailable
 from gateway.store import outbox
@@ -31,6 +31,8 @@ _TITLES_OF_AN_ADDRESS = (
 )
 _MOST_ADDRESSES = 4096
 _MOST_WAITING = 1000
+# our own state, and no attempt on our security: the audit trail has no alert of it
+_FOR_NOW = frozenset({Reason.TOO_MANY_ASSOCIATIONS, Reason.NOT_READY, Reason.NO_ROOM, Reason.DISK})
 
 log = logs.get("refusals")
 
@@ -54,6 +56,9 @@ class RefusalBook:
             if entry in self._counted or len(self._counted) < _MOST_WAITING:
                 self._counted[entry] += 1
         self._wake.set()
+        metrics.REFUSALS.labels(entry.reason.name.lower()).inc()
+        if entry.reason not in _FOR_NOW:
+            audit.refused(entry.address, entry.calling_ae_title, entry.reason.value)
 
     def __enter__(self) -> Self:
         self._writer.start()

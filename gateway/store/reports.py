@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SERIES_ENDED, DeliveryState, JobState
+from gateway.store import destinations
 from gateway.store.database import now
 from gateway.store.tables import (
     delivery,
@@ -146,8 +147,30 @@ def _deliveries(connection: Connection, job_id: str) -> list[Row]:
         .where(delivery.c.job_id == job_id)
         .group_by(delivery.c.id)
         .order_by(delivery.c.destination)
+    ).all()
+    gates = {gate["name"]: gate for gate in destinations.standing(connection, ())}
+    return [
+        {
+            **dict(row._mapping),
+            "waits_for": gates[row.destination]["waits_for"] if row.state == DeliveryState.QUEUED else None,
+            "notes": _notes(connection, row.id),
+        }
+        for row in rows
+    ]
+
+
+def _notes(connection: Connection, delivery_id: str) -> list[str]:
+    """What a destination had to say about instances that it took, other than Success."""
+    rows = connection.execute(
+        sa.select(delivery_instance.c.comment)
+        .where(
+            delivery_instance.c.delivery_id == delivery_id,
+            delivery_instance.c.accepted_at.is_not(None),
+            delivery_instance.c.status != 0,
+        )
+        .distinct()
     )
-    return [dict(row._mapping) for row in rows]
+    return list(rows.scalars())
 
 
 def _derived(connection: Connection, job_id: str) -> list[Row]:

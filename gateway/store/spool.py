@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gateway.errors import ConfigurationError, NotDicom, OutOfResources
+from gateway.killpoints import reached
 from gateway.store.arriving import Arriving, Place, sync_folder
 from gateway.store.intake import StoredFile
 
@@ -167,6 +168,7 @@ class Spool:
         for sop_instance_uid, content in files:
             place = folder / f"{name_of(sop_instance_uid)}.dcm"
             _write_synced(place, content)
+            reached("process.file")
             kept.append(
                 StoredFile(str(place.relative_to(self.folder)), len(content), hashlib.sha256(content).hexdigest())
             )

@@ -288,7 +288,7 @@ commitment = Table(  # what peers asked us to commit to
     Column("lease_until", Float),  # by then whoever is reporting has ended, or died
     Column("not_before", Float, nullable=False),  # until then the association that brought it may report
     Column("requested_at", Float, nullable=False),
-    Column("reported_at", Float),
+    Column("ended_at", Float),  # when it was reported or given up
     Column("give_up_at", Float, nullable=False),
     Column("not_held", Integer),  # instances that the report says are not here
     Column("error", Text),  # why the last report did not reach the peer

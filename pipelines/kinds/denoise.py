@@ -19,8 +19,8 @@ from pipelines.volume import Volume, Voxels
 TILE = 512  # pixels along each axis; the usual slice is one tile
 BLOCK = 16  # side of the squares whose mean has to stay
 KEPT_HU = 2.0  # how far that mean may move
-_FLAT_HU = 25.0  # a block whose denoised pixels scatter less shows no border
-_SCATTER = 0.01  # share of the flat blocks that may move further
+_BODY_HU = (-300.0, 300.0)  # means of blocks within the body, lungs and bone apart
+_SCATTER = 0.01  # share of the blocks that may move further
 _AIR_HU = -1024.0
 _PLAUSIBLE_HU = (-4096.0, 32767.0)  # what scanners store, padding and metal on an extended scale included
 
@@ -59,7 +59,7 @@ class Denoise:
         shifts = []
         indices = np.flatnonzero(shows)
         for done, index in enumerate(indices, start=1):
-            noisy = denoised[index]
+            noisy = denoised[index].copy()
             with timed(seconds, "generator"):
                 denoised[index] = self._denoised(noisy)
             with timed(seconds, "checks"):
@@ -81,7 +81,7 @@ class Denoise:
         volume = volumes[contract.role]
         if volume.unit != "HU":
             raise Unsuitable("unit", f"values in {volume.unit!r}", "HU", "the series needs Rescale Type HU")
-        low, high = float(np.nanmin(volume.voxels)), float(np.nanmax(volume.voxels))
+        low, high = float(np.fmin.reduce(volume.voxels, axis=None)), float(np.fmax.reduce(volume.voxels, axis=None))
         if low < _PLAUSIBLE_HU[0] or high > _PLAUSIBLE_HU[1] or high < -500.0:
             raise Unsuitable("hounsfield", f"{low:.0f} to {high:.0f} HU", "the HU of a body", "check the rescaling")
         return volume
@@ -117,7 +117,7 @@ class Denoise:
         if shifts.size:
             moved = float(np.mean(np.abs(shifts) > KEPT_HU))
             detail = (
-                f"means of {shifts.size} flat blocks of {BLOCK} x {BLOCK} pixels moved by at most "
+                f"means of {shifts.size} blocks of {BLOCK} x {BLOCK} pixels moved by at most "
                 f"{np.percentile(np.abs(shifts), 99):.2f} HU in 99 of 100"
             )
             yield Check("hu-shift", moved > _SCATTER, detail)
@@ -129,11 +129,10 @@ class Denoise:
 
 
 def block_shifts(noisy: NDArray[np.float32], denoised: NDArray[np.float32]) -> NDArray[np.float32]:
-    """By how many HU the mean of each flat block within the body moved; blocks of BLOCK x BLOCK pixels, whole ones."""
-    before, after = (_blocks(image) for image in (noisy, denoised))
-    mean = after.mean(axis=(1, 3))
-    flat = (after.std(axis=(1, 3)) < _FLAT_HU) & (mean > -300.0) & (mean < 300.0)
-    return np.asarray((mean - before.mean(axis=(1, 3)))[flat], dtype=np.float32)
+    """By how many HU the mean of each block of BLOCK x BLOCK pixels within the body moved."""
+    before, after = (_blocks(image).mean(axis=(1, 3)) for image in (noisy, denoised))
+    body = (before > _BODY_HU[0]) & (before < _BODY_HU[1])
+    return np.asarray((after - before)[body], dtype=np.float32)
 
 
 def _blocks(image: NDArray[np.float32]) -> NDArray[np.float32]:

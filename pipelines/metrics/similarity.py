@@ -1,4 +1,4 @@
-"""MSE, PSNR and SSIM of a result against its truth, over the truth's fixed range."""
+"""MSE, NMSE, PSNR and SSIM of a result against its truth, over the truth's fixed range."""
 
 from __future__ import annotations
 
@@ -43,6 +43,12 @@ def compare(result: Image, truth: Image, data_range: float) -> Similarity:
         ssim=float(np.mean([_wang(one, other, data_range) for one, other in slices])),
         ssim_7x7=float(np.mean([_default(one, other, data_range) for one, other in slices])),
     )
+
+
+def nmse(result: Image, truth: Image) -> float:
+    """The squared error as a share of the truth's energy: needs a scale on which no signal is 0, as in magnitudes."""
+    energy = float(np.sum(truth.astype(np.float64) ** 2))
+    return float(np.sum((result.astype(np.float64) - truth) ** 2)) / energy if energy else float("nan")
 
 
 def _wang(result: Image, truth: Image, data_range: float) -> float:

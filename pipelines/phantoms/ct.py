@@ -39,7 +39,7 @@ __all__ = [
 
 FULL_DOSE_PHOTONS = 1e6  # a ray, through 300 mm of water: 8 HU of noise in the middle with a soft kernel
 REFERENCE_MM = 300.0
-MODULATION = 0.6  # the share of a patient's further attenuation that the tube current makes up for
+MODULATION = 0.85  # the share of a patient's further attenuation that the tube current makes up for
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,8 +59,7 @@ class CtSlice:
 
 def photons_at(body: AxialBody, dose: float) -> float:
     """Photons a ray at the share `dose` of a routine scan, whose tube current follows the size of the patient."""
-    water_mm = 2.0 * float(np.sqrt(body.half_size_mm[0] * body.half_size_mm[1]))
-    further = MU_WATER_PER_MM * (0.9 * water_mm - REFERENCE_MM)
+    further = MU_WATER_PER_MM * (sum(body.half_size_mm) - REFERENCE_MM)
     return dose * FULL_DOSE_PHOTONS * float(np.exp(MODULATION * further))
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.intensity import Array
-from pipelines.metrics.paired import paired_difference
-from pipelines.metrics.similarity import Similarity, compare
+from pipelines.metrics.similarity import compare
 from pipelines.phantoms.tissues import Tissue
 from pipelines.training.baselines import Method, fit_baselines
 from pipelines.training.pictures import draw_grid
 from pipelines.training.recipe import TranslationRecipe
 from pipelines.training.release import METRICS, load_generator
+from pipelines.training.summaries import Scores, differences, summary
 from pipelines.training.trainer import BEST, translate
 from pipelines.training.visits import Visit, shifted_visit, visit
 
@@ -69,13 +69,13 @@ def evaluate(recipe: TranslationRecipe, run: Path) -> None:
 def _measure(
     visits: Iterable[Visit], methods: Mapping[str, Method], recipe: TranslationRecipe, picture: Path
 ) -> dict[str, object]:
-    scores: dict[str, list[Similarity]] = {name: [] for name in methods}
+    scores: dict[str, list[Scores]] = {name: [] for name in methods}
     readings: dict[str, list[_Reading]] = {tissue.name: [] for tissue in READ}
     grid: list[tuple[Array, ...]] = []
     for number, one in enumerate(visits):
         for name, method in methods.items():
             fake_b = np.stack([method(real_a) for real_a in one.real_a])
-            scores[name].append(compare(fake_b, one.real_b, UNIT_RANGE))
+            scores[name].append(asdict(compare(fake_b, one.real_b, UNIT_RANGE)))
             if name == GENERATOR:
                 _read(one, fake_b, recipe.intensity.full_scale, readings)
                 middle = one.real_a.shape[0] // 2 + number % 3
@@ -83,36 +83,11 @@ def _measure(
     draw_grid(grid[:6], picture)
     return {
         "patients": len(scores[GENERATOR]),
-        "methods": {name: _summary(values) for name, values in scores.items()},
+        "methods": {name: summary(values) for name, values in scores.items()},
         "generator_minus": {
-            name: _differences(scores[GENERATOR], values) for name, values in scores.items() if name != GENERATOR
+            name: differences(scores[GENERATOR], values) for name, values in scores.items() if name != GENERATOR
         },
         "tissues": {name: _reading_summary(values) for name, values in readings.items() if len(values) > 1},
-    }
-
-
-def _summary(values: list[Similarity]) -> dict[str, dict[str, float]]:
-    """Mean, SD, median and quartiles of each metric over patients."""
-    table = {}
-    for metric in fields(Similarity):
-        column = np.array([getattr(value, metric.name) for value in values])
-        low, median, high = np.percentile(column, [25, 50, 75])
-        table[metric.name] = {
-            "mean": float(column.mean()),
-            "sd": float(column.std(ddof=1)),
-            "q1": float(low),
-            "median": float(median),
-            "q3": float(high),
-        }
-    return table
-
-
-def _differences(method: list[Similarity], baseline: list[Similarity]) -> dict[str, dict[str, float]]:
-    return {
-        metric.name: asdict(
-            paired_difference([getattr(v, metric.name) for v in method], [getattr(v, metric.name) for v in baseline])
-        )
-        for metric in fields(Similarity)
     }
 
 

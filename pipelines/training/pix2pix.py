@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
@@ -52,12 +51,6 @@ class Pix2Pix(Trainer):
         self._update(0, loss_g)
         self.judge.requires_grad_(True)
         self._count(loss_d.item(), loss_g.item(), l1.item())
-
-    def _precision(self) -> AbstractContextManager[object]:
-        """bfloat16 products with float32 weights where the processor has them, in two thirds of the time."""
-        if self.device == "cpu" and not torch.cpu._is_avx512_bf16_supported():
-            return nullcontext()
-        return torch.autocast(self.device, torch.bfloat16)
 
 
 def make_generator(recipe: TranslationRecipe) -> nn.Module:

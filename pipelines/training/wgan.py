@@ -32,10 +32,10 @@ class WassersteinDenoiser(Trainer):
         torch.manual_seed(recipe.seed)
         self.recipe = recipe
         generator, critic = make_denoiser(recipe), Critic(recipe.networks.ndf)
-        last = [module for module in generator.modules() if isinstance(module, nn.Conv2d)][-1]
-        nn.init.normal_(last.weight, 0.0, 1e-3)  # begins as the identity
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
+        *inner, last = [module for module in generator.modules() if isinstance(module, nn.Conv2d)]
+        for convolution in inner:
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        nn.init.normal_(last.weight, 0.0, 0.01)  # begins near the identity
         super().__init__(generator, critic, recipe.schedule, recipe.seed, draw, validation, device)
 
     def one_step(self) -> None:
@@ -47,15 +47,17 @@ class WassersteinDenoiser(Trainer):
             for _ in range(schedule.critic_steps):
                 on_critic += self._teach_critic() / schedule.critic_steps
         noisy, clean = self._pairs()
-        denoised = self._inner(self.generator(noisy))
-        clean = self._inner(clean)
+        with self._precision():
+            denoised = self.generator(noisy).float()
+        denoised, clean = self._inner(denoised), self._inner(clean)
         distance = l1_loss(denoised, clean)
         loss = GAIN * (schedule.pixel_weight * distance + schedule.edge_weight * edge_distance(denoised, clean))
         if adversarial:
             self.judge.requires_grad_(False)
-            score, features = self.judge(denoised)
-            with torch.no_grad():
-                _, wanted = self.judge(clean)
+            with self._precision():
+                score, features = self.judge(denoised)
+                with torch.no_grad():
+                    _, wanted = self.judge(clean)
             apart = sum((l1_loss(one, other) for one, other in zip(features, wanted, strict=True)), loss.new_zeros(()))
             loss = loss + schedule.feature_weight * apart - schedule.gan_weight * score.mean()
         self._update(0, loss)
@@ -65,9 +67,9 @@ class WassersteinDenoiser(Trainer):
     def _teach_critic(self) -> float:
         """One update of the critic; returns its loss, the negative distance between the two distributions."""
         noisy, clean = self._pairs()
-        with torch.no_grad():
-            denoised = self._inner(self.generator(noisy))
-        clean = self._inner(clean)
+        with torch.no_grad(), self._precision():
+            denoised = self.generator(noisy).float()
+        denoised, clean = self._inner(denoised), self._inner(clean)
         apart = self.judge(denoised)[0].mean() - self.judge(clean)[0].mean()
         between = torch.rand(len(clean), 1, 1, 1)
         mixed = (between * clean + (1.0 - between) * denoised).requires_grad_(True)

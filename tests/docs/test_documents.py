@@ -13,8 +13,9 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from gateway.__main__ import app
-from gateway.commands import doctor, status
+from gateway.commands import doctor
 from gateway.domain.states import DeliveryState, JobState, SeriesState
+from gateway.store import health
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -84,7 +85,7 @@ def strings_of(module: Any, *functions: str) -> Iterator[str]:
 
 def test_every_problem_of_status_has_its_line() -> None:
     text = " ".join(section(OPERATIONS, "When `athanor status` says").split())
-    problems = [words.partition(";")[0].strip(" :") for words in strings_of(status, "_problems", "_process_problems")]
+    problems = [words.partition(";")[0].strip(" :") for words in strings_of(health, "_problems", "_process_problems")]
     problems = [words for words in problems if len(words.split()) >= 2]
     assert len(problems) >= 8
     assert [words for words in problems if words not in text] == []

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from behaviour import node, series
-from modality import MakeGateway, Orthanc, WritePhantom
+from modality import MakeGateway, Orthanc, WritePhantom, running_orthanc
 
 from gateway.commands.phantom import write_phantom
 from gateway.commands.sandbox import Sandbox, SmallPacs, free_port
@@ -36,34 +33,9 @@ def gateway_port() -> int:
 
 @pytest.fixture(scope="session")
 def orthanc(tmp_path_factory: pytest.TempPathFactory, gateway_port: int) -> Iterator[Orthanc]:
-    folder = tmp_path_factory.mktemp("orthanc")
-    found = Orthanc(free_port(), free_port())
-    configuration = {
-        "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "storage"),
-        "DicomAet": "ORTHANC",
-        "DicomPort": found.dicom_port,
-        "HttpPort": found.http_port,
-        "AuthenticationEnabled": False,
-        "Plugins": [],
-        "DicomModalities": {"athanor": ["ATHANOR", "127.0.0.1", gateway_port]},
-    }
-    (folder / "orthanc.json").write_text(json.dumps(configuration))
-    server = subprocess.Popen(
-        ["Orthanc", str(folder / "orthanc.json")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    until = time.monotonic() + 60
-    while True:
-        try:
-            found.get("/system")
-            break
-        except OSError:
-            assert time.monotonic() < until, "Orthanc did not start"
-            assert server.poll() is None, "Orthanc stopped"
-            time.sleep(0.1)
-    yield found
-    server.terminate()
-    server.wait(30)
+    modalities = {"athanor": ["ATHANOR", "127.0.0.1", gateway_port]}
+    with running_orthanc(tmp_path_factory.mktemp("orthanc"), DicomModalities=modalities) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

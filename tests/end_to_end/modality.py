@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pydicom
 
-from gateway.commands.sandbox import Sandbox
+from gateway.commands.sandbox import Sandbox, free_port
 from gateway.store import reports
 from gateway.store.database import Database
 
@@ -35,6 +37,14 @@ class Orthanc:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
+    def upload(self, path: Path) -> str:
+        """Store a file through the web port; Orthanc's id of it."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http_port}/instances", data=path.read_bytes(), method="POST"
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return str(json.load(answer)["ID"])
+
     def instances(self, folder: Path, series_uid: str | None = None) -> list[Path]:
         """Write every stored instance (of one series) into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,6 +57,39 @@ class Orthanc:
             if series_uid in {None, str(pydicom.dcmread(file, stop_before_pixels=True).SeriesInstanceUID)}:
                 files.append(file)
         return files
+
+
+@contextmanager
+def running_orthanc(folder: Path, **configuration: Any) -> Iterator[Orthanc]:
+    """An Orthanc with AE title ORTHANC that keeps what it has in `folder`; `configuration` is in its own words."""
+    orthanc = Orthanc(free_port(), free_port())
+    own = {
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "storage"),
+        "DicomAet": "ORTHANC",
+        "DicomPort": orthanc.dicom_port,
+        "HttpPort": orthanc.http_port,
+        "AuthenticationEnabled": False,
+        "Plugins": [],
+    }
+    file = folder / "orthanc.json"
+    file.write_text(json.dumps({**own, **configuration}))
+    with (folder / "orthanc.log").open("wb") as log:
+        server = subprocess.Popen(["Orthanc", str(file)], stdout=log, stderr=log)
+    try:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                orthanc.get("/system")
+                break
+            except OSError:
+                assert server.poll() is None, f"Orthanc stopped; {log.name} says why"
+                assert time.monotonic() < until, "Orthanc did not start"
+                time.sleep(0.1)
+        yield orthanc
+    finally:
+        server.terminate()
+        server.wait(30)
 
 
 WritePhantom = Callable[..., list[Path]]

@@ -7,6 +7,7 @@ without this, and most kills would hit them.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import gc
 import json
 import os
@@ -54,6 +55,10 @@ class Forked:
     def terminate(self) -> None:
         """SIGTERM."""
         self._signal(signal.SIGTERM)
+
+    def write_stacks(self) -> None:
+        """Let it write into its log what each of its threads is doing."""
+        self._signal(signal.SIGUSR1)
 
     def _signal(self, number: int) -> None:
         if self.returncode is None:
@@ -128,6 +133,7 @@ def _become(arguments: list[str], environment: dict[str, str], log_file: str) ->
         os.dup2(nothing, 0)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        faulthandler.register(signal.SIGUSR1, sys.stderr, all_threads=True)
         os.environ.clear()
         os.environ.update(environment)
         sys.argv = ["athanor", *arguments]

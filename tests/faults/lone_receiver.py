@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -32,7 +33,7 @@ class LoneReceiver:
         folder.mkdir(parents=True)
         tables: Mapping[str, Any] = {
             "log_format": "json", "node": {"state_dir": "state"}, "spool": {"reserve_bytes": 0}, "rules": {"seed": ""},
-            "listener": {"port": free_port(), **listener},
+            "listener": {"port": free_port(), "processes": 1, **listener},
         }  # fmt: skip
         self._file = folder / "settings.toml"
         self._file.write_text(tomlkit.dumps(tables), encoding="utf-8")
@@ -75,9 +76,12 @@ class LoneReceiver:
         return self._process.wait(60)
 
     def counts(self) -> tuple[int, int]:
-        """Descriptors and threads in use."""
-        every = self._all()
-        return sum(one.num_fds() for one in every), sum(one.num_threads() for one in every)
+        """Descriptors and threads in use; those of the database come and go as its pool likes."""
+        return sum(map(_descriptors, every := self._all())), sum(one.num_threads() for one in every)
+
+    def cpu_s(self) -> float:
+        """Seconds of processor used so far."""
+        return sum(sum(one.cpu_times()[:2]) for one in self._all())
 
     def settled(self, before: tuple[int, int]) -> tuple[int, int]:
         """The counts when they are down to `before` again, or what is left after a while."""
@@ -103,3 +107,11 @@ class LoneReceiver:
 
     def _all(self) -> list[psutil.Process]:
         return [self.main, *self.main.children(recursive=True)]
+
+
+def _descriptors(process: psutil.Process) -> int:
+    number = 0
+    for link in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            number += ".sqlite" not in link.readlink().name
+    return number

@@ -23,6 +23,7 @@ from recording_pacs import RecordingPacs
 from gateway.commands.sandbox import free_port
 from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SERIES_ENDED
 from gateway.errors import Unavailable
+from gateway.killpoints import VARIABLE
 from gateway.services import broker
 from gateway.services.notify import ReadyChannel
 from gateway.settings import Settings, read_settings
@@ -44,6 +45,7 @@ when = { attribute = "Modality", equals = "MR" }
 QUICK: dict[str, Any] = {
     "log_format": "json",
     "node": {"state_dir": "state"},
+    "listener": {"processes": 1},
     "spool": {"reserve_bytes": 0},
     "assemble": {"quiet_s": 0.6, "quiet_full_s": 0.3, "fallback_s": 1.5},
     # a job that was killed with its worker ten times is no poison here
@@ -67,6 +69,7 @@ class Part:
     forks: ForkServer
     process: Forked | subprocess.Popen[bytes] | None = None
     kills: int = 0
+    is_armed: bool = False  # told to kill itself at a point
     _channel: ReadyChannel | None = None
     _ready: bool = False
 
@@ -74,6 +77,7 @@ class Part:
         """Start it, with more variables in its environment; `wait_until_ready` says when it works."""
         self._forget_channel()
         self._channel, self._ready = ReadyChannel(), False
+        self.is_armed = VARIABLE in environment
         variables = {**os.environ, **self.environment, **environment, "NOTIFY_SOCKET": self._channel.address}
         self.process = self._launch(variables)
 
@@ -211,7 +215,7 @@ class Gateway:
         values: dict[str, Any] = {
             **QUICK,
             "weights_dir": str(self.weights_dir),
-            "listener": {"port": free_port()},
+            "listener": {**QUICK["listener"], "port": free_port()},
             "rules": {"seed": "rules.toml"},
             "destinations": {"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": self.pacs.port}},
         }
@@ -304,7 +308,8 @@ class Gateway:
     def drain(self, answers: Iterable[Answer], *, down: Collection[str] = (), timeout_s: float = 60.0) -> None:
         """Return when every acknowledged instance has its row and nothing is under way, or after `timeout_s`.
 
-        A drain that does not end is not reported here: the checker says what it was that did not.
+        A drain that does not end is not reported here: the checker says what did not, and the log of each part what
+        its threads were doing.
         """
         wanted = {answer.sop_instance_uid for answer in answers if answer.is_acknowledged}
         database = self.database()
@@ -316,6 +321,10 @@ class Gateway:
             except Unavailable:
                 pass  # it is being started again
             time.sleep(_LOOK_EVERY_S)
+        else:
+            for one in self.parts.values():
+                if isinstance(one.process, Forked):
+                    one.process.write_stacks()
         database.close()
 
     @staticmethod

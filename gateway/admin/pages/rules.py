@@ -159,7 +159,12 @@ def _add_editor(routes: Routes, site: Site, in_force: Callable[[], list[rulebook
 
     @routes.act("/rules/{name}/activate", Role.ADMINISTRATOR)
     def activate(
-        request: Request, me: Me, name: str, definition: Definition, base_version: Annotated[int, Form(ge=0)], why: Why
+        request: Request,
+        me: Me,
+        name: str,
+        definition: Definition,
+        base_version: Annotated[int, Form(ge=0)],
+        why: Why = "",
     ) -> Response:
         rule = rule_from_table(_table_of(definition))
         versions = in_force()

@@ -134,20 +134,25 @@
     overall.hidden = true;
     if (!problem) return;
     const place = problem.split(":")[0].replace(/^rule\.(?!when)/, "");
-    const there = editor.querySelector(`[data-place="${CSS.escape(place)}"]`) || overall;
+    // what names no place names the value that it found
+    const quoted = /found '([^']*)'/.exec(problem);
+    const holder = quoted && [...root.querySelectorAll("input")].find((input) => input.value === quoted[1]);
+    const there = editor.querySelector(`[data-place="${CSS.escape(place)}"]`)
+      || (holder && holder.closest("li").querySelector("[data-place]")) || overall;
     there.textContent = problem.slice(problem.indexOf(":") + 1).trim();
     there.hidden = false;
   }
 
   for (const input of editor.querySelectorAll("[data-key]")) {
     const value = definition[input.dataset.key];
-    if (input.type === "checkbox") input.checked = Boolean(value);
-    else if (value !== undefined) input.value = value;
+    // what was typed before this script ran stays
+    if (input.type === "checkbox") input.checked = Boolean(value) || input.checked;
+    else if (value) input.value = value;
     input.disabled = readonly;
     input.addEventListener("input", remember);
   }
   for (const box of editor.querySelectorAll("[data-destination]")) {
-    box.checked = (definition.destinations || []).includes(box.dataset.destination);
+    box.checked = box.checked || (definition.destinations || []).includes(box.dataset.destination);
     box.disabled = readonly;
     box.addEventListener("input", remember);
   }

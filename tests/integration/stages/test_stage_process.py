@@ -14,7 +14,7 @@ from small_series import AXIAL, instance_uids
 from stage_line import Line, Series, Start, on_sqlite
 
 from gateway.stages.sweep import sweep
-from gateway.store import jobs, outbox, tables, timeline
+from gateway.store import outbox, reruns, tables, timeline
 from pipelines.errors import PipelineError
 from pipelines.inference import Pipeline
 from pipelines.result import Progress, Result
@@ -135,7 +135,7 @@ def test_a_failed_job_that_runs_again_never_gets_an_attempt_twice(line: Line, se
     line.process(broken)
     assert line.detail()["jobs"][0]["attempt"] == 1
     with line.database.write() as connection:
-        assert jobs.run_again(connection, job_id)
+        assert reruns.run_again(connection, job_id)
     line.process()
     (job,) = line.detail()["jobs"]
     assert (job["state"], job["attempt"]) == ("SUCCEEDED", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ from stage_line import Line, MakePacs, Series, Start, destination, on_sqlite
 
 from gateway.settings import Retention
 from gateway.stages.adopt import adopt_orphans
-from gateway.stages.retain import Retain
+from gateway.stages.retain import Retain, limits_of
 from gateway.store import retention, routing, tables
 from gateway.store.database import now
 
@@ -85,45 +86,38 @@ def test_a_delivered_series_loses_its_files_then_its_history(start: Start, make_
     assert line.count(tables.association) == 0
 
 
-@pytest.mark.parametrize(
-    ("change", "goes_after_days"),
-    [
-        (sa.update(tables.delivery).values(state="QUEUED", finished_at=None), None),
-        (sa.update(tables.delivery).values(state="SENDING", finished_at=None), None),
-        (sa.update(tables.delivery).values(state="COMMITTING"), None),
-        (sa.update(tables.delivery).values(state="FAILED"), 5),
-        (sa.update(tables.delivery).values(state="CANCELLED"), 1),
-        (sa.update(tables.job).values(state="RUNNING"), None),
-        (sa.update(tables.job).values(state="FAILED"), 5),
-        (sa.update(tables.series).values(state="RECEIVING"), None),
-        (sa.update(tables.series).values(state="COMPLETE"), None),
-        (sa.update(tables.series).values(state="FAILED"), 5),
-        (
-            sa.insert(tables.outbox).from_select(
-                ["stage", "subject", "priority", "due_at", "created_at"],
-                sa.select(sa.literal("deliver"), tables.delivery.c.id, 0, 0.0, 0.0),
-            ),
-            None,
-        ),
-    ],
+_WAITING = sa.insert(tables.outbox).from_select(
+    ["stage", "subject", "priority", "due_at", "created_at"],
+    sa.select(sa.literal("deliver"), tables.delivery.c.id, 0, 0.0, 0.0),
 )
-def test_nothing_goes_that_somebody_still_needs(
-    start: Start, make_pacs: MakePacs, series: Series, change: Any, goes_after_days: float | None
-) -> None:
+_STAYS_FOR_DAYS: list[tuple[Any, float]] = [
+    (sa.update(tables.delivery).values(state="QUEUED", finished_at=None), math.inf),
+    (sa.update(tables.delivery).values(state="SENDING", finished_at=None), math.inf),
+    (sa.update(tables.delivery).values(state="COMMITTING"), math.inf),
+    (sa.update(tables.delivery).values(state="FAILED"), 5),
+    (sa.update(tables.delivery).values(state="CANCELLED"), 1),
+    (sa.update(tables.job).values(state="RUNNING"), math.inf),
+    (sa.update(tables.job).values(state="FAILED"), 5),
+    (sa.update(tables.series).values(state="RECEIVING"), math.inf),
+    (sa.update(tables.series).values(state="COMPLETE"), math.inf),
+    (sa.update(tables.series).values(state="FAILED"), 5),
+    (_WAITING, math.inf),
+]
+
+
+def test_nothing_goes_that_somebody_still_needs(start: Start, make_pacs: MakePacs, series: Series) -> None:
     line, _ = delivered(start, make_pacs, series)
-    with line.database.write() as connection:
-        connection.execute(change)
-    if goes_after_days is None:
-        age(line, 1000)
-        retain(line)
-        assert line.count(tables.instance) == 3
-        return
-    age(line, goes_after_days - 0.1)
-    retain(line)
-    assert line.count(tables.instance) == 3
-    age(line, 0.2)
-    retain(line)
-    assert line.count(tables.instance) == 0
+    for change, days in _STAYS_FOR_DAYS:
+        for age_days, goes in ((min(days, 1000) - 0.1, False), (min(days, 1000) + 0.1, days < 1000)):
+            with line.database.engine.connect() as connection:
+                connection.execute(change)
+                for column in (
+                    tables.series.c.last_received_at, tables.job.c.finished_at, tables.delivery.c.finished_at,
+                ):  # fmt: skip
+                    connection.execute(sa.update(column.table).values({column: column - age_days * DAY_S}))
+                found = retention.purgeable_series(connection, limits_of(SHORT), 10)
+                connection.rollback()
+            assert bool(found) is goes, (str(change), change.compile().params, age_days)
 
 
 def test_with_zero_days_everything_stays(start: Start, make_pacs: MakePacs, series: Series) -> None:
@@ -221,7 +215,7 @@ _KILLED = """
     import os, signal, sys
     from pathlib import Path
     from gateway.settings import Retention
-    from gateway.stages.retain import Retain
+    from gateway.stages.retain import Retain, limits_of
     from gateway.store.database import Database
 
     # dies at the nth deletion in the spool: any place between the first note and the last

@@ -136,6 +136,7 @@ def test_a_command_is_split_for_a_peer_that_takes_little_at_a_time() -> None:
         ("1.2.03", True),
         ("../../etc/passwd", False),
         ("1.2\0", False),
+        ("..", False),
         ("", False),
         (None, False),
         ("1" * 65, False),

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.domain.states import JobState
-from gateway.store import jobs, outbox, tables
+from gateway.store import jobs, outbox, reruns, tables
 from gateway.store.database import Database
 from gateway.store.jobs import Claim, DerivedFile
 
@@ -159,9 +159,9 @@ def test_a_refused_job_runs_again_when_asked_and_a_succeeded_one_does_not(
     assert claimed is not None
     with database.write() as connection:
         jobs.end(connection, claimed, JobState.REFUSED, "plane: found axial; expected sagittal")
-        assert jobs.run_again(connection, job_id)
+        assert reruns.run_again(connection, job_id)
     again = claim(database, job_id)
     assert again is not None
     with database.write() as connection:
         jobs.succeed(connection, again, [derived()], {}, give_up_s=60)
-        assert not jobs.run_again(connection, job_id)
+        assert not reruns.run_again(connection, job_id)

@@ -117,7 +117,7 @@ def _add_commitment() -> None:
         sa.Column("lease_until", sa.Float(), nullable=True),
         sa.Column("not_before", sa.Float(), nullable=False),
         sa.Column("requested_at", sa.Float(), nullable=False),
-        sa.Column("reported_at", sa.Float(), nullable=True),
+        sa.Column("ended_at", sa.Float(), nullable=True),
         sa.Column("give_up_at", sa.Float(), nullable=False),
         sa.Column("not_held", sa.Integer(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),

@@ -1,0 +1,61 @@
+"""How the settings make the two sides of storage commitment: for the SCP, and for the transfer worker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gateway.domain.schedule import RetrySchedule
+from gateway.network.commitment_in import Commitments
+from gateway.network.destination import DestinationAddress
+from gateway.network.tls import TlsFiles
+from gateway.settings import Destination, Peer, Settings
+from gateway.stages.commit import Committer, Listener
+from gateway.stages.vouch import Reporter, Voucher
+from gateway.store.database import Database
+from gateway.store.spool import Spool
+
+
+def commitments_of(settings: Settings, database: Database, spool: Spool) -> Commitments:
+    """What the SCP does with requests and reports."""
+    voucher = Voucher(database, spool, settings.deliver.give_up_s)
+    return Commitments(voucher, Listener(database, _schedule(settings)))
+
+
+def committer_of(settings: Settings, database: Database, owner: str) -> Committer:
+    """Who asks destinations."""
+    asked = {
+        name: (_address(settings, destination), destination.commitment_timeout_s)
+        for name, destination in settings.destinations.items()
+        if destination.commitment
+    }
+    return Committer(database, asked, _schedule(settings), settings.deliver.lease_s, settings.node.uid_root, owner)
+
+
+def reporter_of(settings: Settings, database: Database, spool: Spool) -> Reporter:
+    """Who tells peers."""
+    voucher = Voucher(database, spool, settings.deliver.give_up_s)
+    return Reporter(voucher, _peers(settings), _schedule(settings), settings.deliver.lease_s)
+
+
+def _peers(settings: Settings) -> Mapping[str, DestinationAddress]:
+    """Addresses by AE title: destinations, and above them the peers, which were named for this."""
+    destinations = [one for one in settings.destinations.values() if one.stow_url is None]
+    return {one.ae_title: _address(settings, one) for one in (*destinations, *settings.peers.values())}
+
+
+def _address(settings: Settings, entity: Destination | Peer) -> DestinationAddress:
+    tls = entity.tls
+    return DestinationAddress(
+        ae_title=entity.ae_title,
+        host=entity.host,
+        port=entity.port,
+        calling_ae_title=settings.node.ae_title,
+        tls=TlsFiles(tls.certificate, tls.key, tls.ca) if tls else None,
+        tls_server_name=tls.server_name or None if tls else None,
+        connect_timeout_s=settings.deliver.connect_timeout_s,
+        response_timeout_s=settings.deliver.response_timeout_s,
+    )
+
+
+def _schedule(settings: Settings) -> RetrySchedule:
+    return RetrySchedule(settings.deliver.first_retry_s, settings.deliver.growth, settings.deliver.longest_retry_s)
