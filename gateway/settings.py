@@ -252,6 +252,9 @@ class Process(_Section):
     max_series_bytes: int = Field(
         4_000_000_000, description="largest decoded series, bytes, refused before decoding", gt=0
     )
+    max_decoder_bytes: int = Field(
+        2_147_483_648, description="memory that decoding compressed pixel data may take, bytes", ge=500_000_000
+    )
 
 
 class Deliver(_Section):
@@ -389,7 +392,7 @@ class Retention(_Section):
     history_days: float = Field(
         1825.0, description="what is known of a series after its files: timeline, jobs, UIDs of results", ge=0
     )
-    log_days: float = Field(90.0, description="associations that carried nothing that is still here", ge=0)
+    log_days: float = Field(90.0, description="associations that carried nothing that is still here, and refusals", ge=0)
 
 
 class Database(_Section):

@@ -117,9 +117,12 @@ class CommittingPacs:
     """An SCP of storage commitment, and the SCU that takes our reports, on one port.
 
     `report` makes the report on a request, given the request's data set; None: none is sent over its association.
+    Instances of the classes `storage` are taken, and `stored` has their UIDs.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, *storage: str) -> None:
+        self._storage = storage
+        self.stored: list[str] = []
         self.requests: queue.SimpleQueue[Dataset] = queue.SimpleQueue()
         self.reports = Reports()
         self.status = 0x0000
@@ -131,7 +134,13 @@ class CommittingPacs:
     def __enter__(self) -> CommittingPacs:
         entity = AE("PACS")
         entity.add_supported_context(StorageCommitmentPushModel, [ImplicitVRLittleEndian], scu_role=True, scp_role=True)
-        handlers = [(evt.EVT_N_ACTION, self._take), (evt.EVT_N_EVENT_REPORT, self.reports.take)]
+        for sop_class in self._storage:
+            entity.add_supported_context(sop_class)
+        handlers = [
+            (evt.EVT_N_ACTION, self._take),
+            (evt.EVT_N_EVENT_REPORT, self.reports.take),
+            (evt.EVT_C_STORE, self._store),
+        ]
         self._server = entity.start_server(("127.0.0.1", self._port), block=False, evt_handlers=handlers)
         return self
 
@@ -141,6 +150,10 @@ class CommittingPacs:
     @property
     def port(self) -> int:
         return int(self._server.server_address[1])
+
+    def _store(self, event: Any) -> int:
+        self.stored.append(str(event.request.AffectedSOPInstanceUID))
+        return 0x0000
 
     def _take(self, event: Any) -> tuple[int, None]:
         ds = event.action_information

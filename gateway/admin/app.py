@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from gateway import logs
 from gateway.admin import news, stow
 from gateway.admin.access import Access, NotAllowed
-from gateway.admin.pages import audit, dashboard, people, rules, session, studies
+from gateway.admin.pages import audit, dashboard, destinations, people, rules, senders, session, studies
 from gateway.admin.senders import Senders
 from gateway.admin.setup_token import SetupToken
 from gateway.admin.site import STATIC, Site
@@ -52,7 +52,7 @@ def make_app(
                                    settings.listener.dimse_timeout_s))  # fmt: skip
     app.include_router(session.router(site, access, setup_token))
     app.include_router(people.router(site, access))
-    for pages in (dashboard, studies, rules, audit):
+    for pages in (dashboard, studies, rules, destinations, senders, audit):
         app.include_router(pages.router(site))
     app.include_router(news.router(site))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path
 from fastapi.responses import HTMLResponse
 
 from gateway.admin.access import needs
 from gateway.domain.roles import Role
 
+LARGEST_ID = 2**63 - 1  # the largest row id that the databases have: a larger one is an error of theirs
+
+RowId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 

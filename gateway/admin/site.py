@@ -30,6 +30,8 @@ MENU = (
     ("Dashboard", "/", Role.VIEWER),
     ("Studies", "/studies", Role.VIEWER),
     ("Rules", "/rules", Role.VIEWER),
+    ("Destinations", "/destinations", Role.VIEWER),
+    ("Senders", "/senders", Role.VIEWER),
     ("People", "/people", Role.ADMINISTRATOR),
     ("Audit", "/audit", Role.AUDITOR),
 )

@@ -1,4 +1,4 @@
-"""``athanor bench ingest --growth`` and ``--open``: whether rate and memory stay flat as the database and the hall fill.
+"""``athanor bench ingest --growth`` and ``--open``: whether rate and memory stay flat.
 
 The rows of instances that were never sent are made by the function that records received ones, in large batches.
 """
@@ -36,7 +36,7 @@ from gateway.store.intake import Arrived, Caller, StoredFile
 
 _SIZES = (0, 10_000, 100_000, 1_000_000)
 _SLICES = 200  # of a series that is only rows
-_SERIES_A_TRANSACTION = 10
+_ROWS_A_TRANSACTION = 2000
 _WORKLOAD = Workload("mr", "MR", 256, 100, 1)
 _REPEATED = 3
 _SPARE_DESCRIPTORS = 256
@@ -62,7 +62,8 @@ def growth(most: int, json_output: bool) -> None:
         database = Database(read_settings(folder / "settings.toml").database_url)
         rows, points = 0, []
         for size in sizes:
-            for rows in _fill(database, rows, size):
+            while rows < size:
+                rows += _add_rows(database, min(_ROWS_A_TRANSACTION, size - rows))
                 progress.update(bar, completed=rows)
             with _receiving(folder) as (peer, process, start_s):
                 rate = _rate(folder, peer)
@@ -74,9 +75,9 @@ def growth(most: int, json_output: bool) -> None:
 def open_associations(number: int, json_output: bool) -> None:
     """Receive rate and memory with no other association, and with `number` of them open and idle."""
     _raise_descriptor_limit(number)
-    limits = {
-        name: number + 8 for name in ("max_associations", "max_associations_per_address", "max_associations_per_peer")
-    }
+    limits = dict.fromkeys(
+        ("max_associations", "max_associations_per_address", "max_associations_per_peer"), number + 8
+    )
     with _node(**limits, network_timeout_s=_IDLE_S) as folder, _receiving(folder) as (peer, process, start_s):
         points = [Point(0, 0, _rate(folder, peer), _resident_mb(process.pid), start_s)]
         (study,) = write_studies(folder / "idle", Workload("mr", "MR", 64, 1, 1))
@@ -141,18 +142,16 @@ def _raise_descriptor_limit(number: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _fill(database: Database, rows: int, until: int) -> Iterator[int]:
-    """Add rows until there are `until`; how many there are, now and then."""
-    while rows < until:
-        series = [_rows_of_a_series(min(_SLICES, until - rows)) for _ in range(_SERIES_A_TRANSACTION) if rows < until]
-        caller = Caller(str(uuid.uuid4()), "BENCH", "ATHANOR", "127.0.0.1")
-        arrived = [Arrived(header, file, caller) for one in series for header, file in one][: until - rows]
-        with database.write() as connection:
-            intake.open_associations(connection, [caller], "bench")
-            intake.record_instances(connection, arrived, judge_after_s=_IDLE_S)
-            intake.end_association(connection, caller.association_id, AssociationState.RELEASED)
-        rows += len(arrived)
-        yield rows
+def _add_rows(database: Database, rows: int) -> int:
+    """Record instances that were never sent; how many."""
+    caller = Caller(str(uuid.uuid4()), "BENCH", "ATHANOR", "127.0.0.1")
+    series = [_rows_of_a_series(min(_SLICES, rows - first)) for first in range(0, rows, _SLICES)]
+    with database.write() as connection:
+        intake.open_associations(connection, [caller], "bench")
+        arrived = [Arrived(header, file, caller) for one in series for header, file in one]
+        intake.record_instances(connection, arrived, judge_after_s=_IDLE_S)
+        intake.end_association(connection, caller.association_id, AssociationState.RELEASED)
+    return rows
 
 
 def _rows_of_a_series(slices: int) -> list[tuple[InstanceHeader, StoredFile]]:

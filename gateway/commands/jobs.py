@@ -180,7 +180,7 @@ def cancel(
 @app.command("resend")
 def resend(
     which: Annotated[
-        str, typer.Argument(metavar="[SERIES]", help="series id, Series Instance UID, or the start of a job id")
+        str, typer.Argument(metavar="SERIES", help="series id, Series Instance UID, or the start of a job id")
     ] = "",
     destination: Annotated[str | None, typer.Option(help="only to this destination")] = None,
     whole: Annotated[bool, typer.Option("--whole", help="also instances that were accepted already")] = False,

@@ -33,13 +33,13 @@ def _print(report: Report) -> None:
         say("the gateway is well", mark=TICK)
     if report["processes"]:
         show_table(
-            ("process", "alive", "pid", "device"),
+            ("process", "alive", "pid", ""),
             [
                 (
                     process["process"],
                     "yes" if process["alive"] else f"no, for {duration(process['age_s'])}",
                     str(process.get("pid", "")),
-                    str(process.get("device", "")),
+                    _remark(process),
                 )
                 for process in report["processes"]
             ],
@@ -61,7 +61,16 @@ def _print(report: Report) -> None:
         who = f"{row['calling_ae_title'] or 'somebody'} at {row['address']}, {row['count']} times"
         say(f"{console.local_time(row['last_at'])} {who}: {row['reason']}", mark=console.label("refused"))
         say(row["remedy"], indent=13, style="yellow")
-    say(f"{report['disk']['free_bytes'] / 1e9:.1f} GB free", mark=console.label("disk"))
+    full_in = report["disk"]["full_in_days"]
+    ahead = "" if full_in is None else f", at the rate of the last week full in {full_in:.0f} days"
+    say(f"{report['disk']['free_bytes'] / 1e9:.1f} GB free{ahead}", mark=console.label("disk"))
+
+
+def _remark(process: Report) -> str:
+    """What there is to say of a process besides: its device, or which clock leads."""
+    if "leads" in process:
+        return "leads" if process["leads"] else "stands by"
+    return str(process.get("device", ""))
 
 
 def add_to(app: typer.Typer) -> None:

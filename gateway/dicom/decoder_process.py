@@ -25,7 +25,7 @@ from pydicom.pixels.utils import pixel_array
 from gateway.dicom.volume_values import DAMAGED
 
 LIMIT_BYTES = 2 * 2**30
-"""Address space of the process: some 300 MB of libraries, and what a frame takes to decode."""
+"""Address space of the process: some 200 MB of libraries, and what a frame takes to decode."""
 
 _PATIENCE_S = 60.0  # for one frame
 

@@ -21,7 +21,7 @@ from gateway.network.receiver import AssociationInfo
 from gateway.network.statuses import PROCESSING_FAILURE, SUCCESS
 
 SILENCE_S = 0.5
-HOLD_S = 30.0
+HOLD_S = 15.0
 """How long the association that brought a request has the first right to carry the report."""
 
 log = logs.get("commitment")

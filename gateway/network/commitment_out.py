@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from gateway.domain.commitment import CommitmentReport, CommitmentRequest
 from gateway.network.commitment import (
@@ -25,10 +25,16 @@ from gateway.network.statuses import INVALID_ARGUMENT_VALUE, SUCCESS, describe_s
 
 
 def ask(
-    destination: DestinationAddress, request: CommitmentRequest, *, report_within_s: float
+    destination: DestinationAddress,
+    request: CommitmentRequest,
+    *,
+    report_within_s: float,
+    taken: Callable[[], None] = lambda: None,
+    heard: Callable[[CommitmentReport], None] = lambda _: None,
 ) -> CommitmentReport | None:
     """Send the N-ACTION; the report when it comes over this association, None when it is still to come.
 
+    `taken` is called once the destination has taken the request, `heard` with the report before that is answered.
     Raises StepFailed: the destination did not take the request.
     """
     clock = Clock(destination)
@@ -39,9 +45,11 @@ def ask(
         command = action_command(association.next_message_id())
         response = association.exchange(context, command, _pieces(information, association.piece_bytes))
     _require_success(association, response)
-    report = _await_report(association, request.transaction_uid, report_within_s)
-    association.release()
-    return report
+    try:
+        taken()
+        return _await_report(association, request.transaction_uid, report_within_s, heard)
+    finally:
+        association.release()
 
 
 def tell(peer: DestinationAddress, report: CommitmentReport) -> None:
@@ -83,7 +91,12 @@ def _require_success(association: RequestedAssociation, response: Command) -> No
         raise StepFailed(Step.REQUEST, words, worth_retrying=is_worth_retrying(response.status))
 
 
-def _await_report(association: RequestedAssociation, transaction_uid: str, within_s: float) -> CommitmentReport | None:
+def _await_report(
+    association: RequestedAssociation,
+    transaction_uid: str,
+    within_s: float,
+    heard: Callable[[CommitmentReport], None],
+) -> CommitmentReport | None:
     """The report about `transaction_uid`, if it comes over this association in time."""
     until = time.monotonic() + within_s
     while (message := association.await_request(until, MAX_INFORMATION_BYTES)) is not None:
@@ -94,6 +107,8 @@ def _await_report(association: RequestedAssociation, transaction_uid: str, withi
             association.answer(context, answer_command(command, unusable.status, str(unusable)))
             continue
         is_ours = report.transaction_uid == transaction_uid
+        if is_ours:
+            heard(report)
         association.answer(context, answer_command(command, SUCCESS if is_ours else INVALID_ARGUMENT_VALUE))
         if is_ours:
             return report

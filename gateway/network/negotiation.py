@@ -40,6 +40,7 @@ MAX_CONTEXTS = 128
 """An association has no more presentation contexts than odd numbers fit a byte (PS3.8 9.3.2.2)."""
 
 _PROTOCOL_VERSION = 1
+_TITLE_OFFSETS = (10, 26)  # called, calling
 _ITEMS_OFFSET = 74
 _USER_INFORMATION = 0x50
 
@@ -215,9 +216,15 @@ def _without_unknown_items(items: bytes) -> bytes:
     return bytes(kept)
 
 
+def _with_blanks(fixed: bytes) -> bytes:
+    """The fixed fields with AE titles padded as they should be: some devices pad them with NUL (PS3.8 Table 9-11)."""
+    titles = (fixed[start : start + 16].rstrip(b"\0").ljust(16) for start in _TITLE_OFFSETS)
+    return fixed[: _TITLE_OFFSETS[0]] + b"".join(titles) + fixed[_TITLE_OFFSETS[1] + 16 :]
+
+
 def _decoded(pdu: A_ASSOCIATE_RQ | A_ASSOCIATE_AC, encoded: bytes) -> A_ASSOCIATE:
     try:
-        pdu.decode(encoded[:_ITEMS_OFFSET] + _without_unknown_items(encoded[_ITEMS_OFFSET:]))
+        pdu.decode(_with_blanks(encoded[:_ITEMS_OFFSET]) + _without_unknown_items(encoded[_ITEMS_OFFSET:]))
         primitive = pdu.to_primitive()
     except Exception as error:  # noqa: BLE001 - the codec answers hostile bytes with whatever they trip over
         raise ProtocolViolation(

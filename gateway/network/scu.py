@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from gateway.dicom.patient_words import names_patient
 from gateway.errors import NotDicom
 from gateway.network.contexts import UNCOMPRESSED, VERIFICATION
 from gateway.network.destination import Clock, DestinationAddress, Step, StepFailed, TransferStopped
@@ -100,7 +101,9 @@ def _send_group(
             return failed
         assert response.status is not None, "a response has a status"
         words = describe_status(response.status)
-        if response.error_comment:
+        if response.error_comment and names_patient(response.error_comment, instance.path):
+            words = f"{words}: its comment names the patient, and is left out"
+        elif response.error_comment:
             words = f"{words}: {response.error_comment}"
         retry = is_worth_retrying(response.status)
         outcomes.append(

@@ -56,6 +56,7 @@ _LINGER_BYTES = 16 * 1024 * 1024
 _ABORTED_BY_APPLICATION = 0
 _ABORTED_BY_UPPER_LAYER = 2
 _PDV_HEADER_BYTES = 6
+_MOST_PIECES = 512
 _HEADERS_BYTES = 6 + _PDV_HEADER_BYTES
 _MAX_PIECE_BYTES = 128 * 1024
 _PDU_TOLERANCE_BYTES = 2 * _PDV_HEADER_BYTES
@@ -167,6 +168,9 @@ class UpperLayer:
             piece = self._input.take(self._value_left)
             self._value_left -= len(piece)
             gathered.append(piece)
+            if len(gathered) == _MOST_PIECES:  # a peer that sends values of a byte each takes no more memory
+                yield gathered
+                gathered = []
         yield gathered
 
     def send(self, pdu: bytes, deadline: float) -> None:

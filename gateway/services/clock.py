@@ -7,6 +7,7 @@ clock leads still. Two that led at once for a moment would do no harm: every ste
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import threading
 import time
@@ -25,11 +26,13 @@ from gateway.stages.retain import Retain
 from gateway.stages.sweep import ClockWatch, sweep
 from gateway.store import heartbeats, judgement, outbox, queues
 from gateway.store.database import Database
+from gateway.store.forecast import days_until_full
 from gateway.store.leadership import Leadership, leadership_of
 
 _SWEEP_EVERY_S = 1.0
 _COUNT_EVERY_S = 5.0
 _BEAT_EVERY_S = 1.0
+_LOOK_AHEAD_EVERY_S = 600.0
 _STAND_BY_S = 0.5
 _SHORTEST_S = 0.01
 _AFTER_A_FAULT_S = 1.0
@@ -52,6 +55,7 @@ class Clock:
     def __init__(self, settings: Settings, database: Database, leadership: Leadership) -> None:
         policy = Policy(settings.assemble.quiet_s, settings.assemble.quiet_full_s, settings.assemble.fallback_s)
         doorbell = Doorbell(make_app(settings))
+        self._settings = settings
         self._database = database
         self._leadership = leadership
         # a series that begins while we sleep is never due before quiet_full_s: half of that and none is judged late
@@ -77,6 +81,15 @@ class Clock:
                 step.work()
                 step.due = time.monotonic() + step.every_s
         return self._next_due_s()
+
+    def _look_ahead(self) -> None:
+        with self._database.read() as connection:
+            self.spool_full_in_days = days_until_full(
+                connection,
+                shutil.disk_usage(self._settings.node.state_dir).free,
+                self._settings.reserve_bytes,
+                self._settings.retention.files_days or None,
+            )
 
     def _still_leads(self) -> bool:
         leads = self._leadership.leads()
@@ -113,7 +126,7 @@ def run(settings: Settings, stopping: threading.Event, index: int = 0) -> None:
         try:
             wait_s = clock.tick()
             if time.monotonic() >= next_beat or heart.detail["leads"] != clock.leads:
-                heart.beat(leads=clock.leads)
+                heart.beat(leads=clock.leads, spool_full_in_days=clock.spool_full_in_days)
                 next_beat = time.monotonic() + _BEAT_EVERY_S
         except Unavailable as error:
             log.warning("will try again", reason=str(error))

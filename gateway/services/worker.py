@@ -16,6 +16,7 @@ from typing import Any
 from celery import Celery, signals
 
 from gateway import logs, metrics
+from gateway.dicom.decoder_process import DecoderProcess
 from gateway.dicom.provenance import own_identity
 from gateway.errors import Unavailable
 from gateway.flow import PROCESS_QUEUE
@@ -120,7 +121,8 @@ def _add_process(
     catalog = Catalog.read(settings.models_dir)
     models = Models(settings.process, index)
     models.warm(catalog)
-    process = Process(database, spool, settings, catalog, models.load, owner)
+    decoder = DecoderProcess(settings.process.max_decoder_bytes)
+    process = Process(database, spool, settings, catalog, models.load, owner, decoder)
 
     def held() -> set[str]:
         with database.read() as connection:

@@ -14,6 +14,7 @@ from gateway import logs
 from gateway.domain.commitment import CommitmentReport
 from gateway.domain.schedule import RetrySchedule
 from gateway.errors import Unavailable
+from gateway.killpoints import reached
 from gateway.network.commitment import Unusable
 from gateway.network.commitment_out import ask
 from gateway.network.destination import DestinationAddress, StepFailed
@@ -49,6 +50,7 @@ class Committer:
             question = confirmations.claim(connection, delivery_id, self.owner, self.lease_s, self.uid_root)
         if question is None:
             return
+        reached("commit.claimed")
         with logs.bind(delivery=delivery_id, job=question.job_id, series=question.series_id):
             found = self.destinations.get(question.destination)
             if found is None:
@@ -70,25 +72,31 @@ class Committer:
 
     def _ask(self, question: Question, address: DestinationAddress, report_within_s: float) -> None:
         bounded = replace(address, total_timeout_s=max(1.0, self.lease_s - _SAME_ASSOCIATION_S - _ENDS_BEFORE_LEASE_S))
+
+        def taken() -> None:
+            reached("commit.taken")
+            with self.database.write() as connection:
+                confirmations.asked(connection, question, report_within_s)
+            instances = len(question.request.instances)
+            log.info("asked for commitment", destination=question.destination, instances=instances)
+
+        def heard(report: CommitmentReport) -> None:
+            hear(self.database, self.schedule, report)
+
         try:
-            report = ask(bounded, question.request, report_within_s=_SAME_ASSOCIATION_S)
+            ask(bounded, question.request, report_within_s=_SAME_ASSOCIATION_S, taken=taken, heard=heard)
         except StepFailed as failed:
-            may_retry = failed.worth_retrying and question.time_left_s > 0
-            wait_s = self.schedule.wait_s(question.delivery_id, question.number) if may_retry else None
-            self._not_asked(question, f"storage commitment: {failed}", wait_s)
-            return
+            self._try_later(question, str(failed), worth_retrying=failed.worth_retrying)
         except Unavailable:
-            raise
+            raise  # the database does not answer: the lease ends by itself
         except Exception as error:  # noqa: BLE001 - the edge of a question: whatever it was is kept and shown
             log.error("question failed", **logs.failure(error))
-            wait_s = self.schedule.wait_s(question.delivery_id, question.number) if question.time_left_s > 0 else None
-            self._not_asked(question, f"storage commitment: {type(error).__name__}", wait_s)
-            return
-        with self.database.write() as connection:
-            confirmations.asked(connection, question, report_within_s)
-        log.info("asked for commitment", destination=question.destination, instances=len(question.request.instances))
-        if report is not None:
-            hear(self.database, self.schedule, report)
+            self._try_later(question, type(error).__name__, worth_retrying=True)
+
+    def _try_later(self, question: Question, reason: str, *, worth_retrying: bool) -> None:
+        may_retry = worth_retrying and question.time_left_s > 0
+        wait_s = self.schedule.wait_s(question.delivery_id, question.number) if may_retry else None
+        self._not_asked(question, f"storage commitment: {reason}", wait_s)
 
     def _not_asked(self, question: Question, reason: str, retry_in_s: float | None) -> None:
         with self.database.write() as connection:
@@ -115,6 +123,7 @@ def hear(database: Database, schedule: RetrySchedule, report: CommitmentReport) 
         verdict = confirmations.heard(connection, report, schedule)
     if verdict is None:
         return False
+    reached("commit.heard")
     log.info(
         "report on commitment", delivery=verdict.delivery_id, committed=len(report.committed),
         failed=len(report.failed), state=verdict.state, reason=verdict.reason,

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from gateway import logs, metrics
+from gateway.dicom.decoder_process import DecoderProcess
 from gateway.dicom.provenance import (
     digest_of,
     encoding_of,
@@ -80,7 +81,7 @@ class _Progress:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Runs jobs on one device. `load` gives the warm pipeline of a spec."""
+    """Runs jobs on one device. `load` gives the warm pipeline of a spec, `decoder` the pixels of compressed frames."""
 
     database: Database
     spool: Spool
@@ -88,6 +89,7 @@ class Process:
     catalog: Catalog
     load: Callable[[PipelineSpec], Pipeline]
     owner: str
+    decoder: DecoderProcess | None = None
 
     def __call__(self, job_id: str) -> None:
         """Claim a job and carry it to its end; does nothing when there is nothing to claim."""
@@ -152,7 +154,9 @@ class Process:
 
     def _read(self, claimed: Claim) -> SourceSeries:
         return read_series(
-            [self.spool.path(path) for path in claimed.paths], limit_bytes=self.settings.process.max_series_bytes
+            [self.spool.path(path) for path in claimed.paths],
+            limit_bytes=self.settings.process.max_series_bytes,
+            decoder=self.decoder,
         )
 
     def _encode(

@@ -116,7 +116,7 @@ class Retain:
     def _forget(self) -> bool:
         with self._database.write() as connection:
             series = retention.forget_history(connection, self._limits, _ROWS_AT_A_TIME)
-            rows = retention.forget_associations(connection, self._limits, _ROWS_AT_A_TIME)
+            rows = retention.forget_log(connection, self._limits, _ROWS_AT_A_TIME)
             if self._limits.log_s is not None:
                 rows += commitments.forget(connection, self._limits.log_s)
             rows += heartbeats.forget_dead(connection, _DEAD_AFTER_S)

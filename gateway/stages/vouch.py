@@ -22,6 +22,7 @@ from gateway.domain.commitment import (
 )
 from gateway.domain.schedule import RetrySchedule
 from gateway.errors import Unavailable
+from gateway.killpoints import reached
 from gateway.network.commitment import Unusable
 from gateway.network.commitment_out import tell
 from gateway.network.destination import DestinationAddress, Step, StepFailed
@@ -68,6 +69,7 @@ class Voucher:
             )
             if not kept:
                 raise Unusable(INVALID_ARGUMENT_VALUE, "the Transaction UID is in use for other instances")
+        reached("vouch.kept")
         log.info("commitment requested", transaction=request.transaction_uid, instances=len(request.instances))
 
     def report_on(self, association: AssociationInfo, transaction_uid: str) -> CommitmentReport | None:
@@ -169,6 +171,7 @@ class Reporter:
             self._try_later(asked, reason, worth_retrying=True)
             return
         tell(replace(peer, total_timeout_s=max(1.0, self.lease_s - _ENDS_BEFORE_LEASE_S)), report)
+        reached("vouch.told")
         with self.voucher.database.write() as connection:
             commitments.reported(connection, asked, len(report.failed))
         _log_told(asked.calling_ae_title, report, SUCCESS)

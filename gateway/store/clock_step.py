@@ -11,7 +11,17 @@ from sqlalchemy.engine import Connection
 
 from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, CommitmentState, SeriesState
 from gateway.store.database import now
-from gateway.store.tables import association, commitment, delivery, heartbeat, instance, job, outbox, series
+from gateway.store.tables import (
+    association,
+    commitment,
+    delivery,
+    destination,
+    heartbeat,
+    instance,
+    job,
+    outbox,
+    series,
+)
 
 
 def move_times(connection: Connection, step_s: float) -> None:
@@ -31,6 +41,7 @@ def move_times(connection: Connection, step_s: float) -> None:
         _move(connection, step_s, job.c.state.not_in(JOB_ENDED), column)
     for column in (delivery.c.lease_until, delivery.c.not_before):
         _move(connection, step_s, delivery.c.state.not_in(DELIVERY_ENDED), column)
+    _move(connection, step_s, destination.c.down_since.is_not(None), destination.c.not_before)
     for column in (commitment.c.lease_until, commitment.c.not_before, commitment.c.requested_at):
         _move(connection, step_s, commitment.c.state == CommitmentState.PENDING, column)
     for column in (outbox.c.due_at, outbox.c.published_at):

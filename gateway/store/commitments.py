@@ -59,10 +59,14 @@ def keep(
 ) -> bool:
     """Keep a request, which nobody else reports on for `hold_s`; the same request again is one request.
 
-    False when the peer has used the Transaction UID for other instances.
+    False when the Transaction UID is in use: the peer asked for other instances under it, and was not told yet.
     """
     instances = [[one.sop_class_uid, one.sop_instance_uid] for one in request.instances]
+    waiting = find(connection, calling_ae_title, request.transaction_uid)
+    if waiting is not None and waiting.request.instances != request.instances:
+        return False
     values: dict[str, Any] = {
+        "instances": instances,
         "state": CommitmentState.PENDING,
         "lease_until": None,
         "ended_at": None,
@@ -76,17 +80,14 @@ def keep(
         calling_ae_title=calling_ae_title,
         called_ae_title=called_ae_title,
         address=address,
-        instances=instances,
         attempt=0,
         **values,
     )
     row = connection.execute(
         statement.on_conflict_do_update(index_elements=["calling_ae_title", "transaction_uid"], set_=values).returning(
-            commitment.c.id, commitment.c.instances, commitment.c.not_before
+            commitment.c.id, commitment.c.not_before
         )
     ).one()
-    if row.instances != instances:
-        return False
     outbox.add(connection, outbox.VOUCH, row.id, due_at=row.not_before)
     return True
 
@@ -130,20 +131,20 @@ def claim(connection: Connection, commitment_id: str, lease_s: float) -> Asked |
 
 def reported(connection: Connection, asked: Asked, not_held: int) -> None:
     """The peer was told; `not_held` instances of the request are not here."""
-    connection.execute(
-        sa.update(commitment)
-        .where(commitment.c.id == asked.commitment_id, commitment.c.state == CommitmentState.PENDING)
-        .values(state=CommitmentState.REPORTED, lease_until=None, ended_at=now(), not_held=not_held, error=None)
-    )
-    outbox.claimed(connection, outbox.VOUCH, asked.commitment_id)
+    _end(connection, asked, CommitmentState.REPORTED, not_held=not_held, error=None)
 
 
 def failed(connection: Connection, asked: Asked, reason: str) -> None:
     """The peer will not be told."""
+    _end(connection, asked, CommitmentState.FAILED, error=reason)
+
+
+def _end(connection: Connection, asked: Asked, state: CommitmentState, **values: Any) -> None:
     connection.execute(
         sa.update(commitment)
         .where(commitment.c.id == asked.commitment_id, commitment.c.state == CommitmentState.PENDING)
-        .values(state=CommitmentState.FAILED, lease_until=None, ended_at=now(), error=reason)
+        # thousands of UIDs that nobody asks for any more
+        .values(state=state, instances=[], lease_until=None, ended_at=now(), **values)
     )
     outbox.claimed(connection, outbox.VOUCH, asked.commitment_id)
 

@@ -87,7 +87,8 @@ def asked(connection: Connection, question: Question, report_within_s: float) ->
         .where(delivery_commitment.c.transaction_uid == question.request.transaction_uid)
         .values(accepted_at=now())
     )
-    _ask_again(connection, question, report_within_s, None)
+    if not _ask_again(connection, question, report_within_s, None):
+        return  # the report was faster
     timeline.record(
         connection, question.series_id, "commit", "asked for commitment",
         job_id=question.job_id, destination=question.destination, number=question.number,
@@ -98,8 +99,10 @@ def asked(connection: Connection, question: Question, report_within_s: float) ->
 def not_asked(connection: Connection, question: Question, reason: str, retry_in_s: float | None) -> None:
     """The destination did not take the question: it is asked again, or without `retry_in_s` the delivery FAILED."""
     if retry_in_s is not None:
-        _ask_again(connection, question, retry_in_s, reason)
-    elif not _move(connection, question.delivery_id, DeliveryState.FAILED, reason):
+        moved = _ask_again(connection, question, retry_in_s, reason)
+    else:
+        moved = _move(connection, question.delivery_id, DeliveryState.FAILED, reason)
+    if not moved:
         return
     timeline.record(
         connection, question.series_id, "commit", "failed" if retry_in_s is None else "will ask again",
@@ -189,18 +192,20 @@ def _to_be_sent_again(connection: Connection, delivery_id: str, lost: Mapping[in
         )
 
 
-def _ask_again(connection: Connection, question: Question, wait_s: float, reason: str | None) -> None:
-    """Unless somebody else has asked since."""
+def _ask_again(connection: Connection, question: Question, wait_s: float, reason: str | None) -> bool:
+    """False when the delivery is not committing any more, or somebody else has asked since."""
     if _questions(connection, question.delivery_id) != question.number:
-        return
+        return False
     due = connection.execute(
         sa.update(delivery)
         .where(_is_committing(question.delivery_id))
         .values(not_before=now() + wait_s, lease_owner=None, error=reason)
         .returning(delivery.c.not_before)
     ).scalar_one_or_none()
-    if due is not None:
-        outbox.add(connection, outbox.COMMIT, question.delivery_id, due_at=due)
+    if due is None:
+        return False
+    outbox.add(connection, outbox.COMMIT, question.delivery_id, due_at=due)
+    return True
 
 
 def _move(

@@ -19,6 +19,7 @@ STALE_AFTER_S = 15.0
 
 _KINDS = {"scp": "SCP", "clock": "clock", "process": "process worker", "transfer": "transfer worker"}
 _LATELY_S = 86_400.0
+_FULL_SOON_DAYS = 7
 _SHOWN = 10
 _REFUSALS_SHOWN = 5
 
@@ -48,7 +49,11 @@ def health(connection: Connection, settings: Settings) -> Report:
         "refusals": refusals.latest(connection, _REFUSALS_SHOWN, settings.node.ae_title),
     }
     free = shutil.disk_usage(existing(settings.node.state_dir)).free
-    report["disk"] = {"free_bytes": free, "reserve_bytes": settings.reserve_bytes}
+    report["disk"] = {
+        "free_bytes": free,
+        "reserve_bytes": settings.reserve_bytes,
+        "full_in_days": next((p["spool_full_in_days"] for p in report["processes"] if p.get("leads")), None),
+    }
     report["problems"] = list(_problems(report))
     return report
 
@@ -67,6 +72,11 @@ def _problems(report: Report) -> Iterator[str]:
     yield from _process_problems(report["processes"])
     if report["disk"]["free_bytes"] < report["disk"]["reserve_bytes"]:
         yield "the spool has reached its reserve and refuses instances (0xA700); free some space"
+    elif (days := report["disk"]["full_in_days"]) is not None and days < _FULL_SOON_DAYS:
+        yield (
+            f"at the rate of the last week the spool is full in {days:.0f} days; add room, or lower "
+            "retention.files_days"
+        )
     if number := report["failed_lately"]["series"]:
         yield f"series that could not be routed in 24 h: {number}; see `athanor jobs series --state failed`"
     if number := report["failed_lately"]["jobs"]:

@@ -63,12 +63,19 @@ class Recorder:
     """Writes rows in a thread of its own; every method may be called from every thread."""
 
     def __init__(
-        self, database: Database, spool: Spool, *, judge_after_s: float, on_conflict: OnConflict = "keep-first"
+        self,
+        database: Database,
+        spool: Spool,
+        *,
+        judge_after_s: float,
+        on_conflict: OnConflict = "keep-first",
+        most_waiting: int = MOST_WAITING,
     ) -> None:
         self._database = database
         self._spool = spool
         self._judge_after_s = judge_after_s
         self._on_conflict: OnConflict = on_conflict
+        self._most_waiting = most_waiting
         self._changed = threading.Condition()
         self._waiting: deque[Entry] = deque()
         self._unsettled = 0  # waiting, or in the hands of the thread
@@ -80,7 +87,7 @@ class Recorder:
     @property
     def is_full(self) -> bool:
         """Whether so much waits for the database that nothing more should be taken."""
-        return self._unsettled >= MOST_WAITING
+        return self._unsettled >= self._most_waiting
 
     def __enter__(self) -> Self:
         """Begin to write."""

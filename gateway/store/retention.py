@@ -16,11 +16,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SERIES_ENDED, DeliveryState, JobState, SeriesState
+from gateway.domain.states import (
+    DELIVERY_ENDED,
+    JOB_ENDED,
+    SERIES_ENDED,
+    CommitmentState,
+    DeliveryState,
+    JobState,
+    SeriesState,
+)
 from gateway.store import outbox, timeline
 from gateway.store.database import now
 from gateway.store.tables import (
     association,
+    commitment,
     delivery,
     delivery_instance,
     derived,
@@ -28,6 +37,7 @@ from gateway.store.tables import (
     instance,
     job,
     quarantine,
+    refusal,
     removal,
     series,
     study,
@@ -66,7 +76,18 @@ def _younger(column: Any, age_s: float) -> sa.ColumnElement[bool]:
     return sa.or_(column.is_(None), column >= now() - age_s)
 
 
-def _may_go(limits: Limits) -> sa.ColumnElement[bool]:
+def _asked_for(connection: Connection) -> set[int]:
+    """Series of which a peer has asked whether we keep them, and has not been told yet (PS3.4 Annex J)."""
+    pending = sa.select(commitment.c.instances).where(commitment.c.state == CommitmentState.PENDING)
+    uids = [uid for instances in connection.execute(pending).scalars() for _, uid in instances]
+    found: set[int] = set()
+    for start in range(0, len(uids), _PATHS_AT_A_TIME):
+        some = instance.c.sop_instance_uid.in_(uids[start : start + _PATHS_AT_A_TIME])
+        found |= set(connection.execute(sa.select(instance.c.series_id).where(some)).scalars())
+    return found
+
+
+def _may_go(connection: Connection, limits: Limits) -> sa.ColumnElement[bool]:
     """Series that every consumer has: ended, its jobs and deliveries too, nothing announced, and all of it old."""
     assert limits.files_s is not None
     failed_s = limits.failed_s
@@ -101,6 +122,7 @@ def _may_go(limits: Limits) -> sa.ColumnElement[bool]:
         sa.true() if failed_s is None else _younger(series.c.last_received_at, failed_s),
     )
     return sa.and_(
+        series.c.id.not_in(_asked_for(connection)),
         series.c.purged_at.is_(None),
         series.c.state.in_(SERIES_ENDED),
         series.c.last_received_at < now() - limits.files_s,
@@ -115,7 +137,7 @@ def purgeable_series(connection: Connection, limits: Limits, limit: int) -> list
     """The oldest series whose files may go."""
     if limits.files_s is None:
         return []
-    query = sa.select(series.c.id).where(_may_go(limits)).order_by(series.c.last_received_at).limit(limit)
+    query = sa.select(series.c.id).where(_may_go(connection, limits)).order_by(series.c.last_received_at).limit(limit)
     return list(connection.execute(query).scalars())
 
 
@@ -131,7 +153,7 @@ def purge(
 
     `modified_ns` says when a file was last written, None when it is not there.
     """
-    wanted = sa.select(series.c.id).where(series.c.id == series_id, _may_go(limits))
+    wanted = sa.select(series.c.id).where(series.c.id == series_id, _may_go(connection, limits))
     if connection.dialect.name != "sqlite":
         wanted = wanted.with_for_update(of=series)
     if connection.execute(wanted).one_or_none() is None:
@@ -245,8 +267,8 @@ def _open_deliveries() -> sa.ColumnElement[bool]:
     )
 
 
-def forget_associations(connection: Connection, limits: Limits, limit: int) -> int:
-    """Associations that ended long ago and carried nothing that is still here; their number."""
+def forget_log(connection: Connection, limits: Limits, limit: int) -> int:
+    """Associations that ended long ago and carried nothing that is still here, commitments, refusals; their number."""
     if limits.log_s is None:
         return 0
     old = (
@@ -255,7 +277,12 @@ def forget_associations(connection: Connection, limits: Limits, limit: int) -> i
         .where(~sa.exists().where(instance.c.association_id == association.c.id))
         .limit(limit)
     )
-    return connection.execute(sa.delete(association).where(association.c.id.in_(old))).rowcount
+    statements = (
+        sa.delete(association).where(association.c.id.in_(old)),
+        sa.delete(commitment).where(commitment.c.ended_at < now() - limits.log_s),
+        sa.delete(refusal).where(refusal.c.last_at < now() - limits.log_s),
+    )
+    return sum(connection.execute(statement).rowcount for statement in statements)
 
 
 def put_off(connection: Connection, paths: Sequence[str]) -> None:
@@ -267,7 +294,7 @@ def due(connection: Connection, limits: Limits) -> Due:
     """What would go now."""
     count, received, made = 0, (0, 0), 0
     if limits.files_s is not None:
-        ids = sa.select(series.c.id).where(_may_go(limits))
+        ids = sa.select(series.c.id).where(_may_go(connection, limits))
         count = connection.execute(sa.select(sa.func.count()).select_from(ids.subquery())).scalar_one()
         size = sa.func.coalesce(sa.func.sum(instance.c.size_bytes), 0)
         row = connection.execute(sa.select(sa.func.count(), size).where(instance.c.series_id.in_(ids))).one()

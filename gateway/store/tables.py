@@ -282,7 +282,7 @@ commitment = Table(  # what peers asked us to commit to
     Column("calling_ae_title", Title, nullable=False),
     Column("called_ae_title", Title, nullable=False),
     Column("address", String(64), nullable=False),
-    Column("instances", JSON, nullable=False),  # SOP Class UID and SOP Instance UID of each
+    Column("instances", JSON, nullable=False),  # SOP Class UID and SOP Instance UID of each; none once it has ended
     Column("state", String(16), nullable=False),
     Column("attempt", Integer, nullable=False),  # reports begun
     Column("lease_until", Float),  # by then whoever is reporting has ended, or died

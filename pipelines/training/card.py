@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.training.dose_card import dose_sections, table
+
 START, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 SETS = {
     "held_out": "Held-out patients, drawn as in training",
@@ -32,29 +34,29 @@ def with_measurements(card: str, metrics: Mapping[str, Any]) -> str:
     if START not in card or END not in card:
         raise ValueError(f"card: found no {START} and {END}, expected both lines")
     before, after = card.split(START)[0], card.split(END)[1]
+    sections = dose_sections(metrics) if "bench" in metrics else _translation_sections(metrics)
+    return "\n".join([before + START, *sections, END + after])
+
+
+def _translation_sections(metrics: Mapping[str, Any]) -> list[str]:
     source, target = metrics["sources"][-1], metrics["target"]
     labels = {name: label.format(source=source) for name, label in METHODS.items()}
-    sections = [_section(title, metrics[name], labels, target) for name, title in SETS.items() if name in metrics]
-    return "\n".join([before + START, *sections, END + after])
+    return [_section(title, metrics[name], labels, target) for name, title in SETS.items() if name in metrics]
 
 
 def _section(title: str, measured: Mapping[str, Any], labels: Mapping[str, str], target: str) -> str:
     lines = ["", f"### {title} ({measured['patients']} patients)", ""]
-    lines += _table(
+    lines += table(
         ["mean (SD) over patients", *(label for _, label, _ in METRICS)], _scores(measured["methods"], labels)
     )
     lines += ["", "Generator minus baseline, mean and 95 % interval of a paired bootstrap over patients:", ""]
     heads = ["baseline", *(label for _, label, _ in METRICS)]
-    lines += _table(heads, _differences(measured["generator_minus"], labels))
+    lines += table(heads, _differences(measured["generator_minus"], labels))
     lines += ["", "What tissues became, mean (SD) over the patients that show them, on the scale of the result:", ""]
-    lines += _table(
+    lines += table(
         ["tissue", "patients", f"acquired {target}", "synthesised", "mean error"], _tissues(measured["tissues"])
     )
     return "\n".join(lines)
-
-
-def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def _scores(methods: Mapping[str, Any], labels: Mapping[str, str]) -> list[list[str]]:

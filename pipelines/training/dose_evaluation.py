@@ -28,12 +28,11 @@ from pipelines.training.trainer import BEST, translate
 
 log = logging.getLogger("pipelines.training")
 DENOISER, UNTOUCHED = "denoiser", "noisy"
-SIZE = 384  # pixels of a measured slice, a part of the field of view
 WINDOW_HU = (-160.0, 240.0)  # soft tissue; similarity is that of what a reader sees
 TISSUES = {matter.name.lower(): int(matter) for matter in Matter if matter not in (Matter.BORDER, Matter.OTHER)}
 DOSES = {"quarter": 0.25, "tenth": 0.1}
+HALO = 48  # pixels; more than a denoiser of twelve layers looks around itself
 SHIFTED_DOSE, SHIFTED_KERNEL, SHIFTED_SCALE, SHIFTED_LESIONS = 0.1, Kernel("sharper", 1.9), 1.12, 4.0
-BENCH_SCANS = 12
 LOW_CONTRAST_HU, LOW_CONTRAST_MM = 15.0, 8.0
 
 
@@ -50,14 +49,14 @@ def held_out(seed: int, dose: float, recipe: DenoiseRecipe) -> Scan:
     """A slice of patient `seed` as training draws them."""
     rng = np.random.default_rng([seed, 31])
     body = axial_body(seed)
-    return _scan(body, draw_grid(body, SIZE, rng, recipe), dose, draw_kernel(rng, recipe), rng)
+    return _scan(body, draw_grid(body, recipe.phantoms.test_size, rng, recipe), dose, draw_kernel(rng, recipe), rng)
 
 
 def shifted(seed: int, dose: float, recipe: DenoiseRecipe) -> Scan:
     """A larger patient with more lesions, seen through a sharper kernel than any in training."""
     rng = np.random.default_rng([seed, 37])
     body = axial_body(seed, lesion_rate=SHIFTED_LESIONS, scale=SHIFTED_SCALE)
-    return _scan(body, draw_grid(body, SIZE, rng, recipe), dose, SHIFTED_KERNEL, rng)
+    return _scan(body, draw_grid(body, recipe.phantoms.test_size, rng, recipe), dose, SHIFTED_KERNEL, rng)
 
 
 def _scan(body: AxialBody, grid: Grid, dose: float, kernel: Kernel, rng: np.random.Generator) -> Scan:
@@ -71,8 +70,9 @@ def evaluate(recipe: DenoiseRecipe, run: Path) -> None:
     generator, scale = load_generator(recipe, run / BEST), hounsfield_map(recipe)
 
     def denoiser(noisy: Array, _: float) -> Array:
-        unit = scale.to_unit(noisy)
-        return noisy - (scale.from_unit(unit) - scale.from_unit(translate(generator, unit[None])))
+        unit = np.pad(scale.to_unit(noisy), HALO, mode="symmetric")
+        noise = scale.from_unit(unit) - scale.from_unit(translate(generator, unit[None]))
+        return noisy - noise[HALO:-HALO, HALO:-HALO]
 
     sets = recipe.phantoms
     report: dict[str, object] = {"pipeline": recipe.id, "version": recipe.version, "window_hu": list(WINDOW_HU)}
@@ -91,7 +91,7 @@ def evaluate(recipe: DenoiseRecipe, run: Path) -> None:
         scans = (draw(seed, dose, recipe) for seed in test)
         report[name] = {"dose": dose, **_measure(scans, methods_at(dose), run / f"{name}.png")}
         log.info("%s measured", name)
-    report["bench"] = _bench(methods_at(DOSES["quarter"]))
+    report["bench"] = _bench(methods_at(DOSES["quarter"]), sets.bench_scans)
     (run / METRICS).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
@@ -159,14 +159,14 @@ def _by_tissue(patients: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     return table
 
 
-def _bench(methods: Mapping[str, Filter]) -> dict[str, dict[str, float]]:
+def _bench(methods: Mapping[str, Filter], count: int) -> dict[str, dict[str, float]]:
     """Each method on scans of a water-like disc at a quarter of the dose, with a faint and a bright insert.
 
     Noise that is left, its mean frequency, the frequency at which the edge of the bright insert has lost half, and the
     contrast-to-noise ratio and mean contrast of the faint one.
     """
     body, grid = _bench_body(), Grid(256, 256, 0.7)
-    rngs = [np.random.default_rng([seed, 41]) for seed in range(BENCH_SCANS)]
+    rngs = [np.random.default_rng([seed, 41]) for seed in range(count)]
     scans = [scan(body, grid, DOSES["quarter"], rng).seen(SOFT) for rng in rngs]
     x, y = grid.axes_mm()
     faint = np.hypot(x[None, :] + 45.0, y[:, None]) < LOW_CONTRAST_MM - 2.0
@@ -180,7 +180,7 @@ def _bench(methods: Mapping[str, Filter]) -> dict[str, dict[str, float]]:
         spectrum = noise_spectrum([(image - mean)[32:96, 96:160] for image in images], grid.spacing_mm)
         frequency, transfer = task_transfer(mean, (127.5, 127.5 + 45.0 / 0.7), 12.0 / 0.7, grid.spacing_mm)
         table[name] = {
-            "sigma_hu": spectrum.sigma_hu * float(np.sqrt(BENCH_SCANS / (BENCH_SCANS - 1))),
+            "sigma_hu": spectrum.sigma_hu * float(np.sqrt(count / (count - 1))),
             "mean_frequency_per_mm": spectrum.mean_frequency_per_mm,
             "half_transfer_per_mm": frequency_at(frequency, transfer),
             "low_contrast_cnr": float(np.mean([contrast_to_noise(image, faint, around) for image in images])),

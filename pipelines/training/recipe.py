@@ -119,6 +119,8 @@ class BodySets:
     validation_patients: int
     test_first_seed: int
     test_patients: int
+    test_size: int  # pixels of a measured slice, a part of the field of view
+    bench_scans: int  # of the bench phantom
     patch: int
     margin: int  # pixels along the rim of a patch that no loss looks at
     doses: tuple[float, float]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -37,7 +36,6 @@ _ROUTES: dict[str, tuple[list[str], str]] = {
     "LOW": (["pacs"], "low"),
     "URGENT": (["pacs"], "urgent"),
     "FAULT": (["fault"], "normal"),
-    "HOLE": (["hole", "pacs"], "normal"),
     "SPLIT": (["pacs", "jpeg2000", "rle", "implicit"], "normal"),
 }
 
@@ -220,12 +218,9 @@ def node(make_gateway: MakeGateway, pacs: SmallPacs) -> Iterator[Node]:
     syntaxes = {"jpeg2000": JPEG2000Lossless, "rle": RLELossless, "implicit": ImplicitVRLittleEndian}
     peers = {name: FaultPacs(free_port(), (syntax,)).start() for name, syntax in syntaxes.items()}
     peers["fault"] = FaultPacs(free_port())
-    # whoever connects waits for ever: the system accepts, and nobody takes it from there
-    hole = socket.create_server(("127.0.0.1", 0), backlog=64)
     destinations = {
         "pacs": destination(pacs.port),
         "fault": destination(peers["fault"].port),
-        "hole": destination(hole.getsockname()[1]),
         "jpeg2000": destination(peers["jpeg2000"].port, transfer_syntax=str(JPEG2000Lossless)),
         "rle": destination(peers["rle"].port, transfer_syntax=str(RLELossless)),
         "implicit": destination(peers["implicit"].port),
@@ -234,7 +229,6 @@ def node(make_gateway: MakeGateway, pacs: SmallPacs) -> Iterator[Node]:
     database = gateway.database()
     yield Node(gateway, database, pacs, peers)
     database.close()
-    hole.close()
     for peer in peers.values():
         peer.stop()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from behaviour import Node, WriteSeries
-from fault_pacs import ABORT, FaultPacs
+from fault_pacs import FaultPacs
 from pydicom.filereader import read_dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 from small_series import instance_uids, series_uid
@@ -32,23 +32,12 @@ def test_a_destination_that_is_down_gets_everything_once_when_it_is_back(node: N
     assert all("transport connection: " in row["error"] for row in seen.values())
     assert all("connection refused" in row["error"] for row in seen.values())
     waits = [event.detail["retry_in_s"] for event in node.timeline(uid) if event.what == "will try again"]
-    assert waits[:3] == [0.2, 0.4, 0.8]
+    assert all(whole / 2 <= wait <= whole for wait, whole in zip(waits, (0.2, 0.4, 0.8), strict=False)), waits
     assert [line for line in node.status()["destinations"] if line["destination"] == "fault"]
     pacs.start()
     (job,) = node.finished(uid)["jobs"]
     assert [(row["state"], row["accepted"], row["error"]) for row in job["deliveries"]] == [("DELIVERED", 4, None)]
     assert len(pacs.accepted()) == len(set(pacs.accepted())) == 4
-
-
-def test_only_what_an_aborted_association_left_is_sent_again(node: Node, series: WriteSeries) -> None:
-    pacs = node.fault
-    pacs.answer = lambda number: ABORT if number == 2 else 0x0000
-    paths = series(5, "FAULT")
-    node.send(paths)
-    (job,) = node.finished(series_uid(paths))["jobs"]
-    assert [(row["state"], row["attempt"]) for row in job["deliveries"]] == [("DELIVERED", 2)]
-    assert len(pacs.stored) == 6, "two, the one that was aborted, then it again and two more"
-    assert len(pacs.accepted()) == len(set(pacs.accepted())) == 5
 
 
 def test_a_full_destination_is_tried_again_and_one_that_does_not_understand_is_not(
@@ -78,20 +67,6 @@ def test_a_full_destination_is_tried_again_and_one_that_does_not_understand_is_n
     assert node.run("jobs", "resend", series_uid(paths)).returncode == 0
     node.finished(series_uid(paths))
     assert len(pacs.stored) == 1, "the two that were accepted stay accepted"
-
-
-def test_a_destination_that_never_answers_keeps_nobody_else_waiting(node: Node, series: WriteSeries) -> None:
-    every = [series(3, "HOLE") for _ in range(4)]
-    for paths in every:
-        node.send(paths)
-    for paths in every:
-        uid = series_uid(paths)
-        node.wait_for("the other destination has it", lambda uid=uid: node.states(uid).get("pacs") == "DELIVERED", 12)  # type: ignore[misc]
-        assert node.states(uid)["hole"] in {"QUEUED", "SENDING"}
-        node.assert_came_back_once(paths)
-    uid = series_uid(every[0])
-    node.wait_for("the first attempt is over", lambda: "hole" in node.errors(uid))
-    assert "3 of 3 instances not accepted: not sent: association: " in node.errors(uid)["hole"]
 
 
 def pixels_of(pacs: FaultPacs) -> dict[str, np.ndarray[Any, Any]]:

@@ -140,7 +140,23 @@ def test_the_first_day(page: Page, node: Sandbox, phantom: WritePhantom, pacs: S
     page.get_by_role("button", name="Yes").click()
     expect(page.get_by_text("version 3")).to_be_visible()
 
-    for place in ("/people", "/audit"):
+    # a destination is asked, held and released
+    page.get_by_role("link", name="Destinations").click()
+    page.get_by_role("button", name="Ask it").click()
+    expect(page.locator(".verdict.good")).to_be_visible()
+    page.get_by_label("Why").fill("the PACS is being moved")
+    page.get_by_role("button", name="Hold").click()
+    page.get_by_role("button", name="Yes").click()
+    expect(page.get_by_text("held by ada")).to_be_visible()
+    require_accessible(page)
+    storescu(node.port, phantom(slices=2))
+    expect(page.locator("dl.figures dd").first).to_have_text(re.compile("^1"), timeout=60_000)
+    page.get_by_role("button", name="Release").click()
+    page.get_by_role("button", name="Yes").click()
+    expect(page.locator("dl.figures dd").first).to_have_text(re.compile("^0"), timeout=60_000)
+    assert len(pacs.received) == before + len(files) + 2
+
+    for place in ("/senders", "/people", "/audit"):
         page.goto(place)
         require_accessible(page)
     expect(page.get_by_text("activated a rule").first).to_be_visible()

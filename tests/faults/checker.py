@@ -28,7 +28,7 @@ from gateway.dicom.marks import missing_mark
 from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SERIES_ENDED, DeliveryState, JobState, SeriesState
 from gateway.settings import Settings
 from gateway.store.database import Database
-from gateway.store.tables import delivery, delivery_instance, derived, instance, job, quarantine, series
+from gateway.store.tables import delivery, delivery_instance, derived, destination, instance, job, quarantine, series
 
 _NEEDS_A_REASON = {
     SeriesState.UNMATCHED, SeriesState.BLOCKED, SeriesState.FAILED,
@@ -152,6 +152,7 @@ class _Truth:
     derived: dict[int, Any]
     deliveries: list[Any]
     expected: dict[str, list[Any]]  # delivery id -> delivery_instance rows
+    reasons: dict[str, str]  # destination -> why it takes nothing now
 
     @classmethod
     def read(cls, settings: Settings) -> _Truth:
@@ -168,6 +169,7 @@ class _Truth:
                 settings.spool_dir, {row.id: row for row in rows(series)},
                 {row.sop_instance_uid: row for row in rows(instance)}, rows(quarantine),
                 {row.id: row for row in rows(job)}, {row.id: row for row in rows(derived)}, rows(delivery), expected,
+                {row.name: row.hold_reason or row.error for row in rows(destination)},
             )  # fmt: skip
         database.close()
         return found
@@ -227,7 +229,7 @@ def _check_ends(report: Report, truth: _Truth, down: Collection[str]) -> None:
         addressed[row.job_id].add(row.destination)
         what = f"delivery {row.id} to {row.destination}"
         if row.destination in down and row.state not in DELIVERY_ENDED:
-            if not row.error:
+            if not (row.error or truth.reasons.get(row.destination)):
                 report.add(Promise.VISIBLE_END, f"{what}: waits as {row.state}, and does not say for what")
         else:
             _check_end(report, what, row.state, row.error, DELIVERY_ENDED)

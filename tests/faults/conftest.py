@@ -67,11 +67,15 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
                 _totals[name.removeprefix(_COUNTED)] += int(str(value))
 
 
+def _plural(kind: str) -> str:
+    return kind if kind.endswith("s") else f"{kind}s"
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say how much was done."""
     if _totals:
         terminalreporter.section("faults")
-        terminalreporter.write_line(", ".join(f"{n} {kind}s" for kind, n in sorted(_totals.items())))
+        terminalreporter.write_line(", ".join(f"{n} {_plural(kind)}" for kind, n in sorted(_totals.items())))
         for line in _told:
             terminalreporter.write_line(line)
         terminalreporter.write_line(f"seed {config.getoption('--faults-seed', 1)}")

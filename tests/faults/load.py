@@ -148,7 +148,12 @@ class Association:
             raise ConnectionError(f"association not accepted: PDU {kind}")
 
     def store(self, sent: Sent, pause: Callable[[], None] = lambda: None) -> int:
-        """C-STORE; the status answered. `pause` is called amid the command, the data set and their fragments."""
+        """C-STORE; the status answered. `pause` is called between the command and each half of a fragment."""
+        self.send(sent, pause)
+        return self._status()
+
+    def send(self, sent: Sent, pause: Callable[[], None] = lambda: None) -> None:
+        """C-STORE without waiting for the answer."""
         self._message_id += 1
         context = _CONTEXT_OF[sent.sop_class_uid]
         command = _command(sent, self._message_id)
@@ -161,7 +166,6 @@ class Association:
             self._send(pdu[: len(pdu) // 2])
             pause()
             self._send(pdu[len(pdu) // 2 :])
-        return self._status()
 
     def _status(self) -> int:
         answer = b""
@@ -177,6 +181,12 @@ class Association:
                 content = content[4 + size :]
                 if is_last:
                     return _status_of(answer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """End in order."""
@@ -284,9 +294,7 @@ class Modality:
         try:
             association = Association(self.port, self.ae_title)
             for sent in every:
-                answer = Answer(sent.sop_instance_uid, sent.sha256, self._store(association, sent))
-                self.log.add(answer)
-                if answer.is_acknowledged:
+                if self.send_over(association, sent).is_acknowledged:
                     done.add(sent.sop_instance_uid)
             self._leave(association)
         except OSError:
@@ -294,12 +302,15 @@ class Modality:
                 association.close()
         return done
 
-    def _store(self, association: Association, sent: Sent) -> int:
+    def send_over(self, association: Association, sent: Sent) -> Answer:
+        """Send one instance; what it was answered is in the log. Raises OSError when it was not."""
         try:
-            return association.store(sent, self._pause)
+            answer = Answer(sent.sop_instance_uid, sent.sha256, association.store(sent, self._pause))
         except OSError:
             self.log.add(Answer(sent.sop_instance_uid, sent.sha256, None))
             raise
+        self.log.add(answer)
+        return answer
 
     def _leave(self, association: Association) -> None:
         """Mostly in order; some modalities abort, and some just go."""

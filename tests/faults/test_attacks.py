@@ -5,6 +5,7 @@ All of it happens to one process, whose memory has a limit throughout, and which
 
 from __future__ import annotations
 
+import hashlib
 import resource
 import socket
 import ssl
@@ -14,27 +15,36 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 
 import checker
 import fuzzing
+import numpy as np
+import psutil
+import pydicom
 import pytest
 import sqlalchemy as sa
 from checker import Promise
-from conftest import CountFault, Tell
+from conftest import CountFault, MakeGateway, Tell
 from fuzzing import ABORT, ASSOCIATE_AC, ASSOCIATE_RQ, MR, P_DATA, RELEASE, pdu, pdv
-from load import AnswerLog, Modality, SeriesMaker
+from load import AnswerLog, Modality, SeriesMaker, encode
 from lone_receiver import LoneReceiver
+from openjpeg.utils import encode_array
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 
 from gateway.commands.sandbox import free_port
 from gateway.domain.refusal import Reason
+from gateway.domain.states import JobState
+from gateway.store import heartbeats
 from gateway.store.database import Database
-from gateway.store.tables import refusal
+from gateway.store.tables import job, refusal, series
 
 MOST_MB = 300
 """Resident memory that the receiver may have while it is attacked."""
 
+_MOST_OF_WORKER_MB = 2500
 _WITHIN_S = 1.0
 _ASKED_AT_LEAST = 3
 _LIMITS = {
@@ -386,3 +396,85 @@ def test_the_administrator_sees_who_was_refused(attacked: LoneReceiver) -> None:
             rows = [tuple(row) for row in connection.execute(sa.select(*columns))]
     database.close()
     assert wanted in rows
+
+
+@pytest.mark.timeout(180)
+def test_a_decompression_bomb_ends_refused_and_the_worker_goes_on(
+    make_gateway: MakeGateway, template: Dataset, answers: AnswerLog, count_fault: CountFault, tell: Tell
+) -> None:
+    gateway = make_gateway("sqlite")
+    database = gateway.database()
+    with database.read() as connection:
+        (beat,) = [one for one in heartbeats.all_of(connection) if one.process.startswith("process")]
+    worker = psutil.Process(int(beat.detail["pid"]))
+    (bomb,) = SeriesMaker(template, "bomb")(1)
+    data_set = inflated(bomb.data_set, 30_000)
+    with Highest(worker) as highest, Peer(gateway.port) as peer:
+        fixed, items = fuzzing.request_items(b"BOMBER")
+        context = b"\1\0\0\0" + fuzzing.sub_item(0x30, MR) + fuzzing.sub_item(0x40, fuzzing.JPEG_2000)
+        items[1] = fuzzing.sub_item(0x20, context)
+        peer.send(pdu(ASSOCIATE_RQ, fixed + b"".join(items)))
+        assert peer.read()[0] == ASSOCIATE_AC
+        peer.send(fuzzing.store_pdus(1, MR, bomb.sop_instance_uid.encode(), 1, data_set))
+        assert peer.status() == 0, "whether it can be decoded is not for the receiver to say"
+        answers.add(checker.Answer(bomb.sop_instance_uid, hashlib.sha256(data_set).hexdigest(), 0))
+        peer.send(RELEASE)
+        assert peer.read()[0] == fuzzing.RELEASE_RP
+        gateway.drain(answers)
+        good = SeriesMaker(template, "after the bomb")(4)
+        Modality(gateway.port, "REAL", answers).send(good)
+        report = gateway.check(answers)
+    report.require_kept()
+    with database.read() as connection:
+        ends = {row.uid: (row.state, row.error) for row in connection.execute(_ENDS)}
+    database.close()
+    count_fault("attack")
+    tell(f"decompression bomb: worker and decoder at most {highest.rss_mb:.0f} MB")
+    assert ends[bomb.series_instance_uid][0] == JobState.REFUSED
+    assert ends[bomb.series_instance_uid][1].startswith("undecodable"), ends
+    assert ends[good[0].series_instance_uid][0] == JobState.SUCCEEDED
+    assert worker.is_running()
+    assert highest.rss_mb < _MOST_OF_WORKER_MB
+
+
+_ENDS = sa.select(series.c.uid, job.c.state, job.c.error).join(job, job.c.series_id == series.c.id)
+
+
+def inflated(encoded: bytes, size: int) -> bytes:
+    """A data set whose header and JPEG 2000 codestream both claim `size` rows and columns, and that holds 64."""
+    ds = pydicom.filereader.read_dataset(BytesIO(encoded), is_implicit_VR=False, is_little_endian=True)
+    pixels = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    codestream = bytearray(encode_array(pixels, bits_stored=12, use_mct=False))
+    # SIZ (ISO 15444-1 A.5.1): the size of the image, and that of its only tile
+    assert struct.unpack_from(">4I", codestream, 8) == (64, 64, 0, 0)
+    struct.pack_into(">2I", codestream, 8, size, size)
+    struct.pack_into(">2I", codestream, 24, size, size)
+    ds.Rows = ds.Columns = size
+    ds.PixelData = encapsulate([bytes(codestream)])
+    ds["PixelData"].VR = "OB"
+    ds["PixelData"].is_undefined_length = True
+    return encode(ds)
+
+
+class Highest:
+    """The most memory that a process and its children had at a time, in the block."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._measure)
+        self.rss_mb = 0.0
+
+    def __enter__(self) -> Highest:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _measure(self) -> None:
+        while not self._stop.wait(0.02):
+            with suppress(psutil.NoSuchProcess):
+                every = [self._process, *self._process.children(recursive=True)]
+                self.rss_mb = max(self.rss_mb, sum(one.memory_info().rss for one in every) / 1e6)

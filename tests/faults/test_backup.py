@@ -59,7 +59,8 @@ def test_what_was_saved_under_load_comes_to_its_end_after_a_restore(
     gateway = make_gateway(backend)
     gateway.parts["process"].kill()  # what a result is made of after the backup is made, would be made twice
     copy = tmp_path / "copy"
-    with Load([Modality(gateway.port, "SCANNER", answers, 7)], template, lambda: 0, 1) as load:
+    load = Load([Modality(gateway.port, "SCANNER", answers, 7)], template, lambda: load.series, 8)
+    with load:
         while load.series < 3:
             time.sleep(0.05)
         manifest = json.loads(athanor(gateway, "backup", str(copy), "--json", *(["--spool"] if with_spool else [])))

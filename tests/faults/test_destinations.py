@@ -38,12 +38,21 @@ SLICES = 3
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A destination, how its first delivery has to stand in the end, and what has to be said of it."""
+    """A destination, how its first delivery has to stand in the end, and what has to be said of it.
+
+    What is QUEUED is SENDING now and then, and says all the same why it has not ended.
+    """
 
     state: str
     words: str = ""
     made: Callable[[Case, Peers], dict[str, Any]] = field(kw_only=True)
     tried: bool = False  # the words are those of an attempt that was followed by a better one
+
+    def is_met_by(self, row: Mapping[str, Any]) -> bool:
+        """Whether a delivery stands as it has to."""
+        if self.state == "QUEUED":
+            return row["state"] in {"QUEUED", "SENDING"} and bool(row["error"])
+        return bool(row["state"] == self.state)
 
 
 @dataclass
@@ -122,10 +131,10 @@ def mistrusted(_: Case, peers: Peers) -> dict[str, Any]:
     return dimse(port, tls={"ca": str(peers.folder / "trusted.pem")})
 
 
-def hang(number: int) -> int:
-    """A C-STORE that is never answered within anybody's patience."""
-    time.sleep(6.0 if number == 0 else 0.0)
-    return 0xA700
+def hang(_: int) -> int:
+    """A C-STORE that is not answered within our patience."""
+    time.sleep(4.0)
+    return 0x0000
 
 
 def failing(code: int, status: int) -> Callable[[Request], Reply]:
@@ -269,7 +278,8 @@ def node(
             "when": {"attribute": "Modality", "equals": "MR"},
         }  # fmt: skip
         gateway = Gateway(
-            folder / "gateway", tiny_weights, forks, peers.recording, overrides={"destinations": destinations},
+            folder / "gateway", tiny_weights, forks, peers.recording,
+            overrides={"destinations": destinations, "deliver": {"longest_retry_s": 3.0}},
             rules=tomlkit.dumps({"rules": [rule]}),
         )  # fmt: skip
         with gateway:
@@ -287,16 +297,13 @@ def first(node: Node) -> str:
 
     def settled() -> bool:
         rows = node.deliveries(uid)
-        return len(rows) == len(CASES) and all(
-            row["state"] == CASES[name].state and (row["error"] or row["state"] == "DELIVERED")
-            for name, row in rows.items()
-        )
+        return len(rows) == len(CASES) and all(CASES[name].is_met_by(row) for name, row in rows.items())
 
     try:
         node.wait_for("each delivery in its state", settled)
     except AssertionError:
         rows = node.deliveries(uid)
-        wrong = {name: (row["state"], row["error"]) for name, row in rows.items() if row["state"] != CASES[name].state}
+        wrong = {name: (row["state"], row["error"]) for name, row in rows.items() if not CASES[name].is_met_by(row)}
         raise AssertionError(f"{len(rows)} deliveries, of which in another state than expected: {wrong}") from None
     return uid
 
@@ -307,7 +314,7 @@ def test_a_delivery_comes_to_its_state_with_the_reason(
 ) -> None:
     case = CASES[name]
     row = node.deliveries(first)[name]
-    assert row["state"] == case.state
+    assert case.is_met_by(row)
     said = row["error"] or ""
     if case.tried:
         shown = json.loads(node.run("jobs", "show", first, "--json").stdout)
@@ -326,11 +333,15 @@ def test_what_was_taken_with_a_note_says_so(node: Node, first: str) -> None:
 
 
 def test_what_waits_says_for_what(node: Node, first: str) -> None:
-    rows = node.deliveries(first)
-    assert all("takes nothing since" in rows[name]["waits_for"] for name in DOWN)
+    for name in DOWN:
+        node.wait_for(
+            f"{name} waits and says why",
+            lambda name=name: "takes nothing since" in (node.deliveries(first)[name]["waits_for"] or ""),  # type: ignore[misc]
+        )
     listed = {row["name"]: row for row in json.loads(node.run("destinations", "ls", "--json").stdout)}
     assert {name for name, row in listed.items() if row["state"] == "down"} == {*DOWN, "back"}
-    assert all(row["error"] and row["failures"] >= 1 and row["queued"] == 1 for row in listed.values() if row["queued"])
+    assert all(listed[name]["error"] and listed[name]["failures"] >= 1 for name in DOWN)
+    assert all(listed[name]["queued"] + listed[name]["sending"] == 1 for name in DOWN)
     assert listed["pacs"]["state"] == "open"
 
 
@@ -348,7 +359,7 @@ def test_a_backlog_behind_dead_destinations_delays_nobody_and_does_not_ask_one_b
     spent_s = time.monotonic() - began
     asked = (rejecting_peer.connections - before[0], hole.connections - before[1])
     # a destination that is down is asked once in half of longest_retry_s at most, however much waits for it
-    assert max(asked) <= spent_s / 0.5 + 2, (asked, spent_s)
+    assert max(asked) <= spent_s / 1.5 + 2, (asked, spent_s)
     assert all(node.deliveries(uid)["hole"]["state"] in {"QUEUED", "SENDING"} for uid in backlog)
 
 
@@ -392,6 +403,8 @@ def test_what_failed_is_sent_again_to_a_destination_that_was_repaired(node: Node
 
 
 def test_after_all_of_it_every_promise_is_kept(node: Node, first: str) -> None:
-    report = node.gateway.check(node.answers.read(), node.arrived(), down=DOWN)
+    answers = list(node.answers)
+    node.gateway.drain(answers, down=DOWN)
+    report = node.gateway.check(answers, node.arrived(), down=DOWN)
     report.require_kept()
     assert report.delivered > 50

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 import sqlalchemy as sa
@@ -151,7 +152,9 @@ def _traced(gateway: Gateway, names: list[str], inject: str) -> Iterator[None]:
     for name in names:
         process = gateway.parts[name].process
         assert process is not None
-        command = ["strace", "-f", "-p", str(process.pid), "-e", f"trace={calls}", "-e", f"inject={calls}:{inject}"]
+        family = [process.pid, *(child.pid for child in psutil.Process(process.pid).children(recursive=True))]
+        every = [part for pid in family for part in ("-p", str(pid))]
+        command = ["strace", "-f", *every, "-e", f"trace={calls}", "-e", f"inject={calls}:{inject}"]
         tracers.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
     try:
         for tracer in tracers:
@@ -294,8 +297,11 @@ def test_a_clock_that_is_put_forward_and_back_an_hour(
 ) -> None:
     under = loaded(on_postgresql)
     database = on_postgresql.database()
+    log = on_postgresql.folder / "clock.log"
     with _administrator(on_postgresql) as administrator:
+        led = log.read_text().count('"leads"')
         _replace_clock(administrator)
+        under.wait_for("the clock leads again", lambda: log.read_text().count('"leads"') > led)
         with under.load:
             for seconds in (_HOUR_S, 0):
                 under.work_on(2)
@@ -307,8 +313,7 @@ def test_a_clock_that_is_put_forward_and_back_an_hour(
         administrator.execute(sa.text("DROP FUNCTION public.clock_timestamp()"))
         administrator.execute(sa.text("DROP TABLE public.put_forward"))
     database.close()
-    log = (on_postgresql.folder / "clock.log").read_text()
-    assert log.count("put forward or back") >= 2, "the steps were not noticed"
+    assert log.read_text().count("put forward or back") >= 2, "the steps were not noticed"
     tell(f"clock put forward and back an hour: {again} attempts more than jobs; {summary}")
 
 

@@ -6,16 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 
-from gateway.admin.routes import Routes
+from gateway.admin.routes import LARGEST_ID, Routes
 from gateway.admin.site import Site
 from gateway.domain.roles import Role
 from gateway.store import people
 
 _PAGE = 100
-# the largest row id that the databases have: a larger one is an error of theirs
-_MAX_ID = 2**63 - 1
 
-Before = Annotated[int | None, Query(ge=1, le=_MAX_ID)]
+Before = Annotated[int | None, Query(ge=1, le=LARGEST_ID)]
 Who = Annotated[str, Query(max_length=64)]
 
 

@@ -8,7 +8,7 @@ from fastapi import Depends, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from gateway.admin.access import Access, digest_of, needs, new_key
-from gateway.admin.routes import Routes
+from gateway.admin.routes import Routes, RowId
 from gateway.admin.site import Site, address_of
 from gateway.domain.roles import Role
 from gateway.store import people
@@ -88,7 +88,7 @@ def router(site: Site, access: Access) -> Routes:
         return shown(request, key)
 
     @routes.act("/keys/{key_id}/revoke", Role.ADMINISTRATOR)
-    def revoke_key(request: Request, me: Me, key_id: int) -> Response:
+    def revoke_key(request: Request, me: Me, key_id: RowId) -> Response:
         with site.database.write() as connection:
             if people.revoke_key(connection, key_id):
                 people.note(connection, me, address_of(request), "revoked an API key", str(key_id))

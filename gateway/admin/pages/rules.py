@@ -14,7 +14,7 @@ from pydicom.datadict import keyword_dict
 
 from gateway.admin import sample
 from gateway.admin.access import needs
-from gateway.admin.routes import Routes
+from gateway.admin.routes import LARGEST_ID, Routes
 from gateway.admin.site import Site, address_of
 from gateway.dicom.header import Attributes
 from gateway.dicom.loop_guard import find_marks
@@ -188,7 +188,7 @@ def _add_trials(routes: Routes, site: Site, in_force: Callable[[], list[rulebook
     def test(
         request: Request,
         definition: Definition,
-        series_id: Annotated[int | None, Form(ge=1, le=2**63 - 1)] = None,
+        series_id: Annotated[int | None, Form(ge=1, le=LARGEST_ID)] = None,
         header: Annotated[str, Form()] = "",
         calling_ae_title: Annotated[str, Form(max_length=16)] = "SCANNER",
         file: Annotated[UploadFile | None, File()] = None,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
-from command_node import Node
+from command_node import RULES, Node
 
 from gateway.domain.states import DeliveryState, JobState
 
@@ -121,13 +122,83 @@ def test_retry_queues_a_job_that_ended_without_a_result(node: Node, state: JobSt
     assert node.claim_job().job_id == job_id, "a worker hears of it"
 
 
-def test_retry_of_what_succeeded_is_refused(node: Node) -> None:
+def test_retry_of_what_succeeded_is_refused_when_it_is_at_its_destination(node: Node) -> None:
     node.receive()
     node.route()
     node.finish_job()
+    node.end_delivery(DeliveryState.DELIVERED)
     ran = node("jobs", "retry", 1)
-    assert (ran.code, ran.out) == (1, "no job ended without a result\n")
+    assert (ran.code, ran.out) == (1, "no job ended without a result, or lost one that nobody has got\n")
     assert node("jobs", "retry", 1, "--json").json == {"queued": []}
+
+
+def test_retry_makes_again_what_was_lost_before_anybody_got_it(node: Node) -> None:
+    node.receive()
+    node.route()
+    job_id = node.finish_job()  # whose files were never written
+    node.end_delivery(DeliveryState.FAILED, "not sent: no such file")
+    assert node("jobs", "retry", 1, "--json").json == {"queued": [job_id]}
+    (job,) = node.detail(1)["jobs"]
+    assert (job["state"], job["derived"], job["deliveries"]) == ("QUEUED", [], [])
+    assert node.finish_job() == job_id
+    (job,) = node.detail(1)["jobs"]
+    assert (job["attempt"], [row["state"] for row in job["deliveries"]]) == (2, ["QUEUED"])
+
+
+def test_cancel_ends_what_has_not_ended(node: Node) -> None:
+    node.receive()
+    node.route()
+    ran = node("jobs", "cancel", 1)
+    assert ran.code == 0
+    (job,) = node.detail(1)["jobs"]
+    assert ran.out == f"cancelled: job {job['id'][:8]}\n"
+    assert job["state"] == "CANCELLED"
+    assert job["error"].startswith("cancelled by ")
+    assert node("jobs", "cancel", 1).code == 1
+    assert node("jobs", "retry", 1).code == 0
+    node.finish_job()
+    assert node("jobs", "cancel", 1, "--destination", "elsewhere").code == 1
+    assert node("jobs", "cancel", 1, "--destination", "pacs", "--json").json == {"jobs": [], "destinations": ["pacs"]}
+    (job,) = node.detail(1)["jobs"]
+    assert [(row["state"], row["error"][:13]) for row in job["deliveries"]] == [("CANCELLED", "cancelled by ")]
+    assert node("jobs", "resend", 1).code == 0
+
+
+def test_route_asks_the_rules_of_now(node: Node, tmp_path: Path) -> None:
+    node.receive(EchoTime=10.0)
+    assert node("jobs", "route", 1).code == 1, "it was not routed yet"
+    node.route()
+    assert node.detail(1)["state"] == "UNMATCHED"
+    (tmp_path / "wider.toml").write_text(RULES.replace("[70, 150]", "[5, 150]"))
+    assert node("rules", "apply", tmp_path / "wider.toml").code == 0
+    assert node("jobs", "route", 1, "--json").json == {"routed": [1]}
+    node.route()
+    assert node.detail(1)["state"] == "ROUTED"
+    first = node.finish_job()
+    (tmp_path / "widest.toml").write_text(RULES.replace("[70, 150]", "[1, 150]"))
+    assert node("rules", "apply", tmp_path / "widest.toml").code == 0
+    assert node("jobs", "route", 1).out == "the rules will be asked again\n"
+    node.route()
+    second = node.finish_job()
+    assert first != second, "what was made stays as it is"
+    jobs = {job["id"]: job for job in node.detail(1)["jobs"]}
+    assert [jobs[first]["state"], jobs[second]["state"]] == ["SUCCEEDED"] * 2
+    assert len(jobs[first]["deliveries"]) == 1
+    assert (jobs[second]["deliveries"], jobs[second]["derived"]) == ([], []), "the same result is sent once"
+
+
+def test_resend_of_all_that_failed_at_a_destination(node: Node) -> None:
+    for _ in range(3):
+        node.receive()
+        node.route()
+        node.finish_job()
+        node.end_delivery(DeliveryState.FAILED, "refused")
+    assert node("jobs", "resend").code == 2
+    assert node("jobs", "resend", "--failed").code == 2
+    assert node("jobs", "resend", 1, "--failed", "--destination", "pacs").code == 2
+    assert node("jobs", "resend", "--failed", "--destination", "elsewhere").code == 1
+    ran = node("jobs", "resend", "--failed", "--destination", "pacs")
+    assert (ran.code, ran.out) == (0, "deliveries that will be sent again to pacs: 3\n")
 
 
 def test_resend_queues_a_delivery_that_ended(node: Node) -> None:

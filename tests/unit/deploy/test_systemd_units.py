@@ -18,6 +18,7 @@ SERVICES = (
     "athanor-transfer.service",
     "athanor-process@0.service",
     "athanor-scp.service",
+    "athanor-web.service",
 )
 # systemd's own scale from 0 (closed) to 10 (unsafe); it calls 2 "OK"
 MOST_EXPOSED = 2.0

@@ -15,7 +15,7 @@ PACS = '[destinations.pacs]\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
     ("text", "words"),
     [
         ("[listener]\nportt = 104", "listener.portt: found an unknown key; expected port"),
-        ("[listener]\nxyz = 1", "listener.xyz: found an unknown key; expected one of address, port, max_associations"),
+        ("[listener]\nxyz = 1", "listener.xyz: found an unknown key; expected one of address, port, "),
         ("[listner]\nport = 104", "listner: found an unknown key; expected listener"),
         (PACS + "prot = 105", "destinations.pacs.prot: found an unknown key; expected port"),
         (PACS + '[destinations.pacs.tls]\nca = "a"\ncaa = "b"', "destinations.pacs.tls.caa: found an unknown key; exp"),
