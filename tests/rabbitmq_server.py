@@ -65,11 +65,12 @@ class RabbitmqServer:
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
-                return
             except OSError:
                 assert self.process.poll() is None, (self.folder / "output").read_text()[-2000:]
                 assert time.monotonic() < until, "RabbitMQ did not start"
                 time.sleep(0.1)
+            else:
+                return
 
     def kill(self) -> None:
         """SIGKILL every process of it."""

@@ -8,7 +8,7 @@ import typer
 
 from gateway.commands import console
 from gateway.commands.console import Json, say, show_table
-from gateway.stages.deliver import places_at
+from gateway.stages.deliver import places_at, quiet_now
 from gateway.store import destinations
 
 app = typer.Typer(help="How each destination stands; hold its deliveries back, let them go.")
@@ -28,7 +28,7 @@ def list_destinations(json: Json = False) -> None:
     """List the destinations: open, quiet, held or down; what waits for them and why; the last error."""
     settings = console.settings()
     with console.database() as database, database.read() as connection:
-        rows = destinations.standing(connection, settings.destinations)
+        rows = destinations.standing(connection, quiet_now(settings))
     if json:
         console.show_json(rows)
         return

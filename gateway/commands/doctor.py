@@ -17,10 +17,12 @@ from gateway.commands import console
 from gateway.commands.console import CROSS, TICK, Json, label, say
 from gateway.commands.send import this_gateway
 from gateway.errors import AthanorError
+from gateway.network.commitment_out import require_support
 from gateway.network.contexts import decodable_transfer_syntaxes
+from gateway.network.destination import DestinationAddress
 from gateway.network.scu import echo
 from gateway.network.tls import TlsFiles
-from gateway.network.transfer import ask
+from gateway.network.transfer import Address, ask
 from gateway.services import broker
 from gateway.services.doorbell import Doorbell, make_app
 from gateway.services.supervisor import count_devices
@@ -197,7 +199,9 @@ def _weights(settings: Settings) -> Iterator[Finding]:
 
 def _certificates(settings: Settings) -> Iterator[Finding]:
     sections = {"listener.tls": settings.listener.tls} | {
-        f"destinations.{name}.tls": destination.tls for name, destination in settings.destinations.items()
+        f"{kind}.{name}.tls": entity.tls
+        for kind, entities in (("destinations", settings.destinations), ("peers", settings.peers))
+        for name, entity in entities.items()
     }
     for section, tls in sections.items():
         if tls is None:
@@ -220,6 +224,17 @@ def _destinations(settings: Settings) -> Iterator[Finding]:
             "destination", report.is_answered, f"{name}: {report.explanation}",
             "check host, port, AE titles and certificates with the PACS administrator",
         )  # fmt: skip
+        if destination.commitment and report.is_answered:
+            yield _commitment(name, replace(address, response_timeout_s=_ECHO_WITHIN_S))
+
+
+def _commitment(name: str, address: Address) -> Finding:
+    def question() -> str:
+        assert isinstance(address, DestinationAddress), "the settings allow it for storage SCPs only"
+        require_support(address)
+        return f"{name} takes questions"
+
+    return _asked("commitment", question, f"set destinations.{name}.commitment = false, or have the PACS provide it")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -14,7 +14,7 @@ from gateway.commands.console import Json, say
 def retain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="only say what would go")] = False, json: Json = False
 ) -> None:
-    """Delete what is older than `[retention]` of the settings allows and every destination has; the clock does so too.
+    """Delete what is older than the settings of retention allow and every destination has; the clock does so too.
 
     Files follow some seconds after their rows, so that the last of them are left to the next run or to the clock.
     """

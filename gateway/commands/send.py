@@ -13,6 +13,7 @@ from gateway.commands.console import CROSS, TICK, Json, err, say
 from gateway.errors import NotDicom
 from gateway.network.destination import DestinationAddress
 from gateway.network.outgoing import OutgoingInstance
+from gateway.network.stow import StowAddress
 from gateway.network.transfer import Address, ask, name_of, transfer
 from gateway.settings import Settings
 from gateway.stages.deliver import address_of
@@ -31,8 +32,9 @@ def send_folder(
     if not instances:
         console.fail(f"found no DICOM file in {path}; expected Part 10 files", console.NOT_FOUND)
     address = _address(console.settings(), to, calling)
+    receiver = address.url if isinstance(address, StowAddress) else address.ae_title
     with console.progress() as progress:
-        bar = progress.add_task(f"to {name_of(address)}", total=len(instances))
+        bar = progress.add_task(f"to {receiver}", total=len(instances))
         report = transfer(address, instances, lambda *_: progress.advance(bar))
     refused = [outcome for outcome in report.outcomes if not outcome.is_delivered]
     if json:
@@ -50,7 +52,7 @@ def send_folder(
         )
     else:
         say(
-            f"{len(instances) - len(refused)} of {len(instances)} instances accepted by {name_of(address)} "
+            f"{len(instances) - len(refused)} of {len(instances)} instances accepted by {receiver} "
             f"in {report.seconds:.2f} s",
             mark=CROSS if refused else TICK,
         )

@@ -104,6 +104,7 @@ def find_items(sequence: bytes, *, implicit: bool) -> Iterator[bytes]:
 
     Raises NotDicom for bytes that are no whole items.
     """
+    budget = _Budget(DEFAULT_LIMITS)
     position, end = 0, len(sequence)
     while position < end:
         tag, _, start, length = _element(sequence, position, implicit=True)
@@ -122,7 +123,7 @@ def find_items(sequence: bytes, *, implicit: bool) -> Iterator[bytes]:
             tag, vr, value, length = _element(sequence, position, implicit=implicit)
             if tag == _ITEM_END:
                 break
-            position = _after(sequence, tag, vr, value, length, implicit=implicit)
+            position = _after(sequence, tag, vr, value, length, budget, implicit=implicit)
         yield sequence[start:position]
         position = value
 

@@ -350,10 +350,15 @@ class AcceptedAssociation:
         """Hand the data set to the receiver; whatever that makes of it, the association goes on."""
         data_set = read_data_set(self._wire, head, self._terms.messages)
         incoming = None
+        is_empty = True
         try:
             incoming = self._receiver.begin(request)
             for pieces in data_set:
                 incoming.write(*pieces)
+                is_empty = is_empty and not any(pieces)
+            if is_empty:
+                incoming.discard()
+                return CANNOT_UNDERSTAND, "no data set"
             answer = incoming.finish()
         except AssociationLost:
             if incoming is not None:

@@ -58,6 +58,12 @@ class PeerAborted(AssociationLost):
         self.reason = reason
 
 
+class Released(AssociationLost):
+    """The peer sent A-RELEASE-RQ before its message was whole; the message is dropped, the association released."""
+
+    abort = None
+
+
 class TransportLost(AssociationLost):
     """The transport was closed or failed."""
 

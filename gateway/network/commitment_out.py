@@ -23,6 +23,8 @@ from gateway.network.negotiation import AgreedContext, ProposedContext
 from gateway.network.requestor import RequestedAssociation, open_association
 from gateway.network.statuses import INVALID_ARGUMENT_VALUE, SUCCESS, describe_status, is_worth_retrying
 
+_UNSUPPORTED = "the destination does not accept Storage Commitment Push Model; turn commitment off"
+
 
 def ask(
     destination: DestinationAddress,
@@ -39,7 +41,7 @@ def ask(
     """
     clock = Clock(destination)
     association = open_association(destination, _proposed(as_scp=False), clock)
-    context = _agreed(association, "the destination does not accept Storage Commitment Push Model; turn commitment off")
+    context = _agreed(association, _UNSUPPORTED)
     with clock.timing(Step.REQUEST):
         information = encode_request(request, context.transfer_syntax_uid)
         command = action_command(association.next_message_id())
@@ -50,6 +52,13 @@ def ask(
         return _await_report(association, request.transaction_uid, report_within_s, heard)
     finally:
         association.release()
+
+
+def require_support(destination: DestinationAddress) -> None:
+    """See that the destination takes questions, without asking one; raises StepFailed."""
+    association = open_association(destination, _proposed(as_scp=False), Clock(destination))
+    _agreed(association, _UNSUPPORTED)
+    association.release()
 
 
 def tell(peer: DestinationAddress, report: CommitmentReport) -> None:

@@ -22,8 +22,15 @@ class Bandwidth:
         self._lock = threading.Lock()
         self._free_at = time.monotonic()
 
-    def take(self, count: int) -> None:
-        """Wait until `count` bytes may go."""
+    def take(self, count: int, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Wait until `count` bytes may go; `meanwhile` is called about twice a second for each who takes."""
+        while count > 0:
+            part = min(count, self._bytes_per_s // 2 + 1)
+            self._take(part)
+            meanwhile()
+            count -= part
+
+    def _take(self, count: int) -> None:
         with self._lock:
             begin = max(self._free_at, time.monotonic())
             self._free_at = begin + count / self._bytes_per_s

@@ -7,10 +7,7 @@ environment is asked: instances go to the server of the settings or nowhere.
 from __future__ import annotations
 
 import ipaddress
-import math
-import socket
 import ssl
-import threading
 import time
 import uuid
 from collections import deque
@@ -28,6 +25,7 @@ from gateway.network.outcomes import EchoReport, InstanceOutcome, OnAnswer, Send
 from gateway.network.outgoing import OutgoingInstance, file_pieces
 from gateway.network.pace import Pace, at_once
 from gateway.network.requestor import resolve
+from gateway.network.socket_deadline import SocketDeadline
 from gateway.network.stow_answer import FINAL, STORE_RESPONSE, Answer, outcomes_of
 from gateway.network.tls import TlsFiles, describe_failure
 
@@ -147,7 +145,7 @@ class _Session:
 
     def __init__(self, server: StowAddress, milliseconds: dict[Step, float] | None = None) -> None:
         self._server = server
-        self._deadline = _Deadline()
+        self._deadline = SocketDeadline()
         self._milliseconds = {} if milliseconds is None else milliseconds
         self._step, self._step_began = Step.CONNECT, time.monotonic()
         self._url = f"{server.url}/studies"
@@ -299,59 +297,3 @@ def _cause(error: BaseException | None, kind: type[Any]) -> Any:
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
-
-
-class _Deadline:
-    """Shuts a socket at an absolute time: the client's own timeouts begin anew with every byte."""
-
-    def __init__(self) -> None:
-        self._at = math.inf
-        self._sock: socket.socket | None = None
-        self._is_over = False
-        self._changed = threading.Condition()
-        self.has_passed = False
-
-    def start(self) -> None:
-        """Watch, in a thread of its own."""
-        threading.Thread(target=self._watch, daemon=True, name="stow-deadline").start()
-
-    def stop(self) -> None:
-        """Watch no more."""
-        with self._changed:
-            self._is_over = True
-            self._changed.notify()
-
-    def begin(self, seconds: float) -> None:
-        """The next thing has to be over within `seconds`."""
-        with self._changed:
-            self._at = time.monotonic() + seconds
-            self._changed.notify()
-
-    def end(self) -> None:
-        """Nothing is waited for."""
-        with self._changed:
-            self._at = math.inf
-
-    def guard(self, sock: socket.socket) -> None:
-        """`sock` is what is to be shut."""
-        with self._changed:
-            self._sock = sock
-
-    def _watch(self) -> None:
-        with self._changed:
-            while not self._is_over:
-                left_s = self._at - time.monotonic()
-                if left_s <= 0:
-                    self._shut()
-                    self._at = math.inf
-                else:
-                    self._changed.wait(min(left_s, threading.TIMEOUT_MAX))
-
-    def _shut(self) -> None:
-        self.has_passed = True
-        if self._sock is not None:
-            try:
-                # SSLSocket's own would take the TLS object away from the thread that reads
-                socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
-            except OSError:
-                return

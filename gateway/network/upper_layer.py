@@ -20,6 +20,7 @@ from gateway.network.association_lost import (
     AssociationLost,
     PeerAborted,
     ProtocolViolation,
+    Released,
     TooLarge,
     TooSlow,
     TransportLost,
@@ -37,6 +38,7 @@ __all__ = [
     "PduType",
     "PeerAborted",
     "ProtocolViolation",
+    "Released",
     "TooLarge",
     "TooSlow",
     "TransportLost",
@@ -152,7 +154,9 @@ class UpperLayer:
                     yield gathered
                     gathered = []
                 header = self._next_value(deadline)
-                if header is None or header.is_command or header.context_id != context_id:
+                if header is None:
+                    raise Released("the peer asked to release the association inside a message")
+                if header.is_command or header.context_id != context_id:
                     raise ProtocolViolation("a data set that ends before its last fragment")
                 is_last = header.is_last
                 received += self._value_left

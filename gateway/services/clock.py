@@ -69,8 +69,10 @@ class Clock:
             _Step(lambda: sweep(database, doorbell.queue_length), _SWEEP_EVERY_S),
             _Step(retain, _SWEEP_EVERY_S),
             _Step(lambda: show_waiting(database), _COUNT_EVERY_S),
+            _Step(self._look_ahead, _LOOK_AHEAD_EVERY_S),
         ]
         self.leads = False
+        self.spool_full_in_days: float | None = None
 
     def tick(self) -> float:
         """Do what is due, as long as we lead; how many seconds to sleep then. Raises Unavailable."""

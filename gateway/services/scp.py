@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -49,6 +50,7 @@ class Channel:
 
 def run(settings: Settings, stopping: threading.Event, index: int = 0, channel: Channel | None = None) -> None:
     """Receive until `stopping` is set, or the channel ends; then let open associations end."""
+    _allow_descriptors()
     database = Database(settings.database_url)
     name = f"scp-{index}@{socket.gethostname()}"
     refusals = RefusalBook(database)
@@ -125,6 +127,12 @@ def listeners_of(
         context = TlsFiles(tls.certificate, tls.key, tls.ca).listening_context()
         listeners["tls_port"] = StorageScp(secure, receiver, tls=context, refused=refused, commitments=commitments)
     return listeners
+
+
+def _allow_descriptors() -> None:
+    """As many files and connections as the system lets us have: an association takes two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def count_processes(settings: Settings) -> int:

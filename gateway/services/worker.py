@@ -23,6 +23,7 @@ from gateway.flow import PROCESS_QUEUE
 from gateway.services.commitment import committer_of, reporter_of
 from gateway.services.doorbell import Doorbell, make_app
 from gateway.services.notify import notify
+from gateway.services.urgency import most_urgent_first
 from gateway.services.watchdog import Watchdog
 from gateway.settings import Settings
 from gateway.stages.deliver import Deliverer, threads_for
@@ -42,7 +43,8 @@ def run(settings: Settings, queue: str, index: int = 0) -> None:
     """Work on one queue until SIGTERM; what is being worked on is finished first."""
     owner = f"{queue}-{index}@{socket.gethostname()}"
     database = Database(settings.database_url)
-    spool = Spool(settings.spool_dir, owner)
+    # results may use most of what receiving has to leave; the rest is for the database
+    spool = Spool(settings.spool_dir, owner, settings.reserve_bytes // 10)
     app = make_app(settings)
     announce = _announcer(database, Doorbell(app))
     _take_back(database, owner)
@@ -129,7 +131,7 @@ def _add_process(
             return jobs.held_by(connection, owner)
 
     watchdog = Watchdog(held, max(5.0, settings.process.lease_s / 2), alone=True)
-    _task(app, outbox.PROCESS, _watched(watchdog, process), announce)
+    _task(app, outbox.PROCESS, most_urgent_first(database, _watched(watchdog, process), announce), announce)
     return models.device, {"models": models.loaded()}
 
 

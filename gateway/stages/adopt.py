@@ -2,7 +2,7 @@
 
 A received file keeps a second name in the incoming folder of its process until its row is committed, so only those
 names are looked at, however large the spool is. The whole spool is searched when `Spool.look_everywhere` asked for it,
-as after the database was restored from a backup.
+as after the database was restored from a backup, and when the database knows no instance at all.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def adopt_orphans(
     adopted = adopter.adopt_of(spool.process)
     with spool.left_by_the_dead() as names:
         adopted += sum(adopter.adopt_of(name) for name in names)
-    if spool.is_to_be_searched:
+    with database.read() as connection:
+        is_another_database = not intake.has_instances(connection)
+    if spool.is_to_be_searched or is_another_database:
         adopted += adopter.adopt(spool.received_files())
         spool.was_searched()
     if adopted:

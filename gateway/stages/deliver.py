@@ -191,8 +191,7 @@ class _Progress:
         """`count` bytes are about to go. Raises TransferStopped when the delivery is no longer ours."""
         self._renew()
         if self._bandwidth is not None and count:
-            self._bandwidth.take(count)
-            self._renew()
+            self._bandwidth.take(count, self._renew)
 
     def _renew(self) -> None:
         if time.monotonic() - self._written_at > self._claimed.lease_s / _RENEWALS_IN_A_LEASE:
@@ -234,6 +233,11 @@ def quiet_until(destination: Destination | None, now_s: float) -> float | None:
     if destination is None or destination.quiet_hours is None:
         return None
     return QuietHours.parse(destination.quiet_hours, destination.time_zone).until(now_s)
+
+
+def quiet_now(settings: Settings) -> dict[str, float | None]:
+    """The end of the quiet hours in which each destination is now; None outside of them."""
+    return {name: quiet_until(destination, time.time()) for name, destination in settings.destinations.items()}
 
 
 def address_of(destination: Destination, settings: Deliver, calling_ae_title: str) -> Address:

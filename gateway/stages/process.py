@@ -135,6 +135,8 @@ class Process:
         reached("process.inferred")
         with progress.step("encode"):
             files, profiles = self._encode(claimed, spec, source, result, progress)
+        # before our own result is known: a crash after that would leave them for ever
+        self.spool.remove_earlier_attempts(claimed.job_id, claimed.attempt)
         reached("process.output")
         with self.database.write() as connection:
             state = jobs.succeed(
@@ -148,7 +150,6 @@ class Process:
             raise LeaseLost
         if not is_kept:
             self.spool.remove_attempt(claimed.job_id, claimed.attempt)
-        self.spool.remove_other_attempts(claimed.job_id, claimed.attempt)
         metrics.ATTEMPTS.labels("process", state.value.lower()).inc()
         log.info("ended", state=state.value, seconds=progress.seconds)
 

@@ -172,7 +172,6 @@ class _Instance:
     def _keep(self) -> StoreAnswer:
         """The steps of the promise, in their order."""
         file, spool = self._file, self._receive.spool
-        file.start_writing_back()
         header = self._read_header()
         reached("receive.written")
         file.sync()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from gateway import logs, metrics
 from gateway.killpoints import reached
-from gateway.store import clock_step, deliveries, jobs, outbox
+from gateway.store import clock_step, deliveries, destinations, jobs, outbox
 from gateway.store.database import Database
 
 # a claim follows its message within milliseconds when a worker is free
@@ -22,12 +22,15 @@ def sweep(database: Database, queue_length: Callable[[str], int]) -> None:
     """Take back expired leases; announce again what waits while the broker's queue for its stage is empty."""
     with database.write() as connection:
         taken = jobs.take_back(connection) + deliveries.take_back(connection)
+        forgotten = destinations.announce_forgotten(connection)
         if taken:
             reached("sweep.taken")
     if taken:
         reached("sweep.committed")
         metrics.LEASES_EXPIRED.inc(taken)
         log.warning("leases expired", taken_back=taken)
+    if forgotten:
+        log.warning("deliveries that nobody had announced", destinations=forgotten)
     for waiting in outbox.unclaimed(database, _LOST_AFTER_S):
         if queue_length(waiting.stage) == 0:
             outbox.announce_again(database, waiting.stage, _LOST_AFTER_S)

@@ -77,13 +77,11 @@ class Arriving:
         self._require_room(size)
         _write_all(self._descriptor, [*self._unwritten, *pieces])
         self._unwritten = []
+        # the disk begins while the digest is computed and the header is read: the sync waits for what is left then
+        _sync_file_range(self._descriptor, 0, 0, _WRITE)
         self.size_bytes += size
         for piece in pieces:
             self._hash.update(piece)
-
-    def start_writing_back(self) -> None:
-        """Let the disk begin while the header is read: the sync then waits for what is left."""
-        _sync_file_range(self._descriptor, 0, 0, _WRITE)
 
     @contextmanager
     def content(self) -> Iterator[tuple[Content, int]]:

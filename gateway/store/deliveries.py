@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from gateway.domain.schedule import RetrySchedule
 from gateway.domain.states import DELIVERY_ENDED, DeliveryState, delivery_sources
-from gateway.store import destinations, outbox, timeline
+from gateway.store import destinations, outbox, retention, timeline
 from gateway.store.database import now
 from gateway.store.destinations import Gate
 from gateway.store.tables import delivery, delivery_instance, derived, job, series, study
@@ -281,7 +281,14 @@ def cancel(connection: Connection, delivery_id: str, *, by: str) -> bool:
 
 
 def send_again(connection: Connection, delivery_id: str, *, whole: bool, give_up_s: float) -> bool:
-    """An administrator's wish: a delivery that ended goes back to the queue; `whole` sends every instance again."""
+    """An administrator's wish: a delivery that ended goes back to the queue; `whole` sends every instance again.
+
+    False also when retention has deleted the files.
+    """
+    if not retention.keep_files(
+        connection, sa.select(delivery.c.job_id).where(delivery.c.id == delivery_id).scalar_subquery()
+    ):
+        return False
     row = connection.execute(
         sa.update(delivery)
         .where(delivery.c.id == delivery_id, delivery.c.state.in_(delivery_sources(DeliveryState.QUEUED)))

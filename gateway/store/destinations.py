@@ -6,7 +6,7 @@ often, and all others wait. The row of a destination is the lock under which its
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -19,6 +19,7 @@ from gateway.domain.states import DeliveryState
 from gateway.store import outbox
 from gateway.store.database import now
 from gateway.store.tables import delivery, destination, job
+from gateway.store.tables import outbox as outbox_table
 
 _SHOWN = {DeliveryState.QUEUED: "queued", DeliveryState.SENDING: "sending", DeliveryState.FAILED: "failed"}
 _GATE_KEYS = ("held_at", "held_by", "hold_reason", "quiet_until", "down_since", "failures", "not_before", "error")
@@ -164,12 +165,43 @@ def announce_next(connection: Connection, gate: Gate, places: int) -> None:
         outbox.add(connection, outbox.DELIVER, row.id, priority=row.priority, due_at=row.due)
 
 
+def announce_forgotten(connection: Connection) -> int:
+    """Announce a delivery of each destination at which some wait, none is sent and none is announced; how many.
+
+    There is none as long as everybody keeps to `announce_next`; if somebody did not, nothing waits for ever.
+    """
+    waiting, sending, announced = (delivery.alias(name) for name in ("waiting", "sending", "announced"))
+    names = connection.execute(
+        sa.select(waiting.c.destination)
+        .where(
+            waiting.c.state == DeliveryState.QUEUED,
+            ~sa.exists().where(
+                sending.c.destination == waiting.c.destination, sending.c.state == DeliveryState.SENDING
+            ),
+            ~sa.exists().where(
+                announced.c.destination == waiting.c.destination,
+                announced.c.state == DeliveryState.QUEUED,
+                outbox_table.c.stage == outbox.DELIVER,
+                outbox_table.c.subject == announced.c.id,
+            ),
+            ~sa.exists().where(destination.c.name == waiting.c.destination, destination.c.held_at.is_not(None)),
+        )
+        .distinct()
+    ).scalars()
+    found = list(names)
+    for name in found:
+        announce_next(connection, lock(connection, name), 1)
+    return len(found)
+
+
 def _set(connection: Connection, name: str, **values: Any) -> None:
     connection.execute(sa.update(destination).where(destination.c.name == name).values(**values))
 
 
-def standing(connection: Connection, names: Collection[str]) -> list[dict[str, Any]]:
-    """How each destination stands, of `names` and of those that deliveries speak of; by name.
+def standing(connection: Connection, quiet: Mapping[str, float | None]) -> list[dict[str, Any]]:
+    """How each destination stands, of those in `quiet` and those that deliveries speak of; by name.
+
+    `quiet` says until when the quiet hours of a destination last, None outside of them.
 
     Keys: those of the table, `state` (open, quiet, held, down), `waits_for` in words, `queued`, `sending`, `failed`,
     `oldest_at` of what waits.
@@ -185,10 +217,12 @@ def standing(connection: Connection, names: Collection[str]) -> list[dict[str, A
         .group_by(delivery.c.destination, delivery.c.state)
     ):  # fmt: skip
         counted.setdefault(one.destination, {})[one.state] = one
-    rows = {row.name: dict(row._mapping) for row in connection.execute(sa.select(destination, now().label("now")))}
+    rows = {row.name: dict(row._mapping) for row in connection.execute(sa.select(destination))}
+    at = float(connection.execute(sa.select(now())).scalar_one())
     found = []
-    for name in sorted({*names, *counted, *rows}):
-        row = rows.get(name, {"name": name, **dict.fromkeys(_GATE_KEYS)})
+    for name in sorted({*quiet, *counted, *rows}):
+        row = {"name": name, **dict.fromkeys(_GATE_KEYS), **rows.get(name, {}), "now": at}
+        row["quiet_until"] = quiet.get(name, row["quiet_until"])
         state, waits_for = explain(row)
         numbers = {key: counted.get(name, {}).get(state) for state, key in _SHOWN.items()}
         found.append(

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from gateway.domain.durations import duration
 from gateway.domain.states import DeliveryState, JobState, SeriesState
 from gateway.settings import Settings
-from gateway.store import commitments, heartbeats, refusals, reports
+from gateway.store import commitments, destinations, heartbeats, refusals, reports
 
 STALE_AFTER_S = 15.0
 
@@ -44,6 +44,7 @@ def health(connection: Connection, settings: Settings) -> Report:
             "jobs": _lately(reports.job_list(connection, 1000, JobState.FAILED), "finished_at"),
         },
         "destinations": reports.waiting_deliveries(connection),
+        "held": [row for row in destinations.standing(connection, {}) if row["state"] == "held" and row["queued"]],
         "commitments": commitments.overview(connection),
         "quarantine": reports.latest_quarantine(connection, _SHOWN),
         "refusals": refusals.latest(connection, _REFUSALS_SHOWN, settings.node.ae_title),
@@ -92,6 +93,11 @@ def _problems(report: Report) -> Iterator[str]:
                 f"deliveries to {row['destination']} that are tried again: {row['deliveries']}; {row['error']}; "
                 f"see `athanor echo {row['destination']}`"
             )
+    for row in report["held"]:
+        yield (
+            f"deliveries to {row['name']} that are held back: {row['queued']}; {row['waits_for']}; "
+            f"`athanor destinations release {row['name']}`"
+        )
     for row in report["commitments"]["unanswered"]:
         yield (
             f"requests for storage commitment of {row['calling_ae_title']} that could not be answered: "

@@ -117,6 +117,11 @@ def abort_open_associations(connection: Connection, process: str) -> int:
     return len(ids)
 
 
+def has_instances(connection: Connection) -> bool:
+    """Whether any instance is on record."""
+    return connection.execute(sa.select(instance.c.id).limit(1)).first() is not None
+
+
 def known_paths(connection: Connection, paths: Sequence[str]) -> set[str]:
     """Those of `paths`, files of the spool, that have their row."""
     instances = sa.select(instance.c.path).where(instance.c.path.in_(paths))

@@ -112,6 +112,22 @@ def claim(connection: Connection, job_id: str, owner: str, lease_s: float) -> Cl
     )  # fmt: skip
 
 
+def more_urgent(connection: Connection, job_id: str) -> str | None:
+    """The most urgent job that can be claimed now, the oldest of several, if it is more urgent than `job_id`."""
+    own = sa.select(job.c.priority).where(job.c.id == job_id).scalar_subquery()
+    return connection.execute(
+        sa.select(job.c.id)
+        .where(
+            job.c.state == JobState.QUEUED,
+            job.c.not_before <= now(),
+            job.c.attempt < job.c.max_attempts,
+            job.c.priority < own,
+        )
+        .order_by(job.c.priority, job.c.created_at)
+        .limit(1)
+    ).scalar_one_or_none()
+
+
 def _mine(claimed: Claim) -> Any:
     """The fence: whoever lost the lease matches no row."""
     return sa.and_(job.c.id == claimed.job_id, job.c.attempt == claimed.attempt, job.c.state == JobState.RUNNING)

@@ -103,6 +103,13 @@ def announce_again(database: Database, stage: str, older_than_s: float) -> None:
         )
 
 
+def forget_announcement(connection: Connection, stage: str, subject: str) -> None:
+    """Let a row be announced again: who heard of it does something else first."""
+    connection.execute(
+        sa.update(outbox).where(outbox.c.stage == stage, outbox.c.subject == subject).values(published_at=None)
+    )
+
+
 def next_due_in_s(connection: Connection) -> float | None:
     """Seconds until the next unannounced row is due, negative when overdue; None when there is none."""
     due = sa.select(sa.func.min(outbox.c.due_at) - now()).where(outbox.c.published_at.is_(None))

@@ -148,7 +148,7 @@ def _deliveries(connection: Connection, job_id: str) -> list[Row]:
         .group_by(delivery.c.id)
         .order_by(delivery.c.destination)
     ).all()
-    gates = {gate["name"]: gate for gate in destinations.standing(connection, ())}
+    gates = {gate["name"]: gate for gate in destinations.standing(connection, {})}
     return [
         {
             **dict(row._mapping),

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gateway.domain.states import DeliveryState, JobState, job_sources
-from gateway.store import outbox, timeline
+from gateway.store import outbox, retention, timeline
 from gateway.store.database import now
 from gateway.store.tables import delivery, delivery_instance, derived, job
 
@@ -23,6 +23,8 @@ def run_again(connection: Connection, job_id: str) -> bool:
 
 
 def _back_to_queue(connection: Connection, job_id: str, sources: Collection[JobState], what: str) -> bool:
+    if not retention.keep_files(connection, job_id):
+        return False
     row = connection.execute(
         sa.update(job)
         .where(

@@ -141,6 +141,15 @@ def purgeable_series(connection: Connection, limits: Limits, limit: int) -> list
     return list(connection.execute(query).scalars())
 
 
+def keep_files(connection: Connection, job_id: str | sa.ScalarSelect[str]) -> bool:
+    """Whether the files of the series of a job are here; they stay until the end of the transaction."""
+    wanted = sa.select(series.c.purged_at).join(job, job.c.series_id == series.c.id).where(job.c.id == job_id)
+    if connection.dialect.name != "sqlite":
+        wanted = wanted.with_for_update(read=True, of=series)
+    row = connection.execute(wanted).one_or_none()
+    return row is not None and row.purged_at is None
+
+
 def files_of(connection: Connection, series_id: int) -> list[str]:
     """The received files of a series."""
     return list(connection.execute(sa.select(instance.c.path).where(instance.c.series_id == series_id)).scalars())
@@ -153,10 +162,11 @@ def purge(
 
     `modified_ns` says when a file was last written, None when it is not there.
     """
-    wanted = sa.select(series.c.id).where(series.c.id == series_id, _may_go(connection, limits))
+    mine = series.c.id == series_id
     if connection.dialect.name != "sqlite":
-        wanted = wanted.with_for_update(of=series)
-    if connection.execute(wanted).one_or_none() is None:
+        # asked for again, or received again, in this very moment: whoever comes second sees what the first did
+        connection.execute(sa.select(series.c.id).where(mine).with_for_update())
+    if connection.execute(sa.select(series.c.id).where(mine, _may_go(connection, limits))).one_or_none() is None:
         return None
     paths = files_of(connection, series_id)
     _note(connection, {path: modified_ns(path) for path in paths})
@@ -211,10 +221,10 @@ def notes(connection: Connection, limit: int) -> list[Note]:
         old = old.with_for_update(skip_locked=True)
     rows = connection.execute(old.order_by(removal.c.at).limit(limit)).all()
     paths = [row.path for row in rows]
-    kept = set(connection.execute(sa.select(instance.c.path).where(instance.c.path.in_(paths))).scalars())
-    kept |= set(connection.execute(sa.select(quarantine.c.path).where(quarantine.c.path.in_(paths))).scalars())
-    forget_notes(connection, kept)
-    return [Note(row.path, row.modified_ns) for row in rows if row.path not in kept]
+    wanted = set(connection.execute(sa.select(instance.c.path).where(instance.c.path.in_(paths))).scalars())
+    wanted |= set(connection.execute(sa.select(quarantine.c.path).where(quarantine.c.path.in_(paths))).scalars())
+    forget_notes(connection, wanted)
+    return [Note(row.path, row.modified_ns) for row in rows if row.path not in wanted]
 
 
 def forget_notes(connection: Connection, paths: Sequence[str] | set[str]) -> None:

@@ -161,12 +161,16 @@ class Spool:
     def keep_derived(
         self, job_id: str, attempt: int, profile: str, files: Iterator[tuple[str, bytes]]
     ) -> list[StoredFile]:
-        """Make the derived instances of one attempt durable; `files` are (SOP Instance UID, Part 10 bytes)."""
+        """Make the derived instances of one attempt durable; `files` are (SOP Instance UID, Part 10 bytes).
+
+        Raises OutOfResources and OSError.
+        """
         folder = self.folder / "derived" / job_id / str(attempt) / name_of(profile)[:12]
         self._make_folder(folder)
         kept = []
         for sop_instance_uid, content in files:
             place = folder / f"{name_of(sop_instance_uid)}.dcm"
+            self.require_room(len(content))
             _write_synced(place, content)
             reached("process.file")
             kept.append(
@@ -195,11 +199,11 @@ class Spool:
         """Remove what one attempt of a job wrote for nothing."""
         shutil.rmtree(self.folder / "derived" / job_id / str(attempt), ignore_errors=True)
 
-    def remove_other_attempts(self, job_id: str, attempt: int) -> None:
-        """Remove what dead attempts of a job left behind."""
+    def remove_earlier_attempts(self, job_id: str, attempt: int) -> None:
+        """Remove what attempts before this one left behind: they are dead, or have lost their lease."""
         for folder in (self.folder / "derived" / job_id).iterdir():
-            if folder.name != str(attempt):
-                shutil.rmtree(folder)
+            if int(folder.name) < attempt:
+                shutil.rmtree(folder, ignore_errors=True)  # one that lost its lease may remove its own right now
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder and make its entry in each parent durable."""

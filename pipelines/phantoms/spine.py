@@ -5,12 +5,17 @@ from __future__ import annotations
 from pipelines.phantoms.acquisition import Prescription, Scanner, acquire, draw_prescription, draw_scanner, truth
 from pipelines.phantoms.anatomy import virtual_patient
 from pipelines.phantoms.patient import SpinePatient
-from pipelines.phantoms.sequences import STIR, T2W, Sequence, draw_stir, draw_t2w
+from pipelines.phantoms.sequences import DRAWN, PD, PD_FS, STIR, T1W, T2W, TIRM, Sequence
 from pipelines.phantoms.tissues import Tissue
 
 __all__ = [
+    "DRAWN",
+    "PD",
+    "PD_FS",
     "STIR",
+    "T1W",
     "T2W",
+    "TIRM",
     "Prescription",
     "Scanner",
     "Sequence",
@@ -19,8 +24,6 @@ __all__ = [
     "acquire",
     "draw_prescription",
     "draw_scanner",
-    "draw_stir",
-    "draw_t2w",
     "truth",
     "virtual_patient",
 ]

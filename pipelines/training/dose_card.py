@@ -52,12 +52,12 @@ def _section(title: str, measured: Mapping[str, Any]) -> str:
             if name in others
         ],
     )
+    lines += ["", "Means of flat blocks of 16 x 16 pixels: share within 2 HU, and how far 99 in 100 lie at most:", ""]
     blocks = measured["flat_blocks"]
-    share = ", ".join(
-        f"{label} {100 * blocks[name]['within_2_hu']:.1f} % (99 in 100 within {blocks[name]['p99_hu']:.1f} HU)"
-        for name, label in METHODS.items()
+    lines += table(
+        ["", "from the truth", "from the scan"],
+        [[label, *(_share(blocks[name], whose) for whose in ("true", "kept"))] for name, label in METHODS.items()],
     )
-    lines += ["", f"Flat blocks of 16 x 16 pixels whose mean lies within 2 HU of the truth: {share}."]
     lines += ["", "HU minus truth by tissue, mean over patients (mean size over patients):", ""]
     bias = measured["bias_hu"]
     tissues = list(bias["denoiser"])
@@ -88,6 +88,10 @@ def _bench(measured: Mapping[str, Mapping[str, float]]) -> str:
 
 def _interval(difference: Mapping[str, float], digits: int) -> str:
     return "{:+.{n}f} [{:+.{n}f}, {:+.{n}f}]".format(*(difference[key] for key in ("mean", "low", "high")), n=digits)
+
+
+def _share(blocks: Mapping[str, float], whose: str) -> str:
+    return f"{100 * blocks[f'{whose}_within_2_hu']:.1f} %, {blocks[f'{whose}_p99_hu']:.1f} HU"
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:

@@ -98,7 +98,8 @@ def evaluate(recipe: DenoiseRecipe, run: Path) -> None:
 def _measure(scans: Iterator[Scan], methods: Mapping[str, Filter], picture: Path) -> dict[str, object]:
     scores: dict[str, list[Scores]] = {name: [] for name in methods}
     biases: dict[str, list[dict[str, float]]] = {name: [] for name in methods}
-    moved: dict[str, list[Array]] = {name: [] for name in methods}
+    errors: dict[str, list[Array]] = {name: [] for name in methods}
+    moves: dict[str, list[Array]] = {name: [] for name in methods}
     rows: list[list[Array]] = []
     for one in scans:
         sigma = noise_sigma(one.noisy, one.clean)
@@ -106,7 +107,8 @@ def _measure(scans: Iterator[Scan], methods: Mapping[str, Filter], picture: Path
         for name, result in results.items():
             scores[name].append(_similarity(result, one))
             biases[name].append(hu_bias(result, one.clean, one.matter, TISSUES))
-            moved[name].append(_flat_block_errors(result, one))
+            errors[name].append(_flat_blocks(result - one.clean, one))
+            moves[name].append(_flat_blocks(result - one.noisy, one))
         if len(rows) < 4:
             shown = (one.noisy, results["nlm"], results[DENOISER], one.clean)
             rows.append([(image[64:320, 64:320] - WINDOW_HU[0]) / 200.0 - 1.0 for image in shown])
@@ -117,7 +119,9 @@ def _measure(scans: Iterator[Scan], methods: Mapping[str, Filter], picture: Path
         "methods": {name: summary(values) for name, values in scores.items()},
         "denoiser_minus": {name: differences(scores[DENOISER], scores[name]) for name in others},
         "bias_hu": {name: _by_tissue(values) for name, values in biases.items()},
-        "flat_blocks": {name: _blocks_summary(np.concatenate(values)) for name, values in moved.items()},
+        "flat_blocks": {
+            name: _blocks_summary(np.concatenate(errors[name]), np.concatenate(moves[name])) for name in methods
+        },
     }
 
 
@@ -130,22 +134,25 @@ def _similarity(result: Array, one: Scan) -> dict[str, float]:
     return {name: scores[name] for name in ("psnr_db", "ssim", "ssim_7x7")} | {"rmse_hu": error}
 
 
-def _flat_block_errors(result: Array, one: Scan) -> Array:
-    """Mean of result minus truth over each block of the body that shows no border in the truth."""
+def _flat_blocks(difference: Array, one: Scan) -> Array:
+    """Mean of `difference` over each block of the body that shows no border in the truth."""
     rows, columns = (length // BLOCK for length in one.clean.shape)
 
     def blocks(image: NDArray[Any]) -> NDArray[Any]:
         return image[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
 
     flat = (np.std(blocks(one.clean), axis=(1, 3)) < 10.0) & np.all(blocks(one.matter) != Matter.AIR, axis=(1, 3))
-    return np.asarray(np.mean(blocks(result - one.clean), axis=(1, 3))[flat], dtype=np.float32)
+    return np.asarray(np.mean(blocks(difference), axis=(1, 3))[flat], dtype=np.float32)
 
 
-def _blocks_summary(errors: Array) -> dict[str, float]:
+def _blocks_summary(errors: Array, moves: Array) -> dict[str, float]:
+    """Shares of blocks whose mean lies near the truth and near that of the scan, and how far 99 in 100 lie."""
     return {
         "blocks": float(errors.size),
-        "within_2_hu": float(np.mean(np.abs(errors) <= KEPT_HU)),
-        "p99_hu": float(np.percentile(np.abs(errors), 99)),
+        "true_within_2_hu": float(np.mean(np.abs(errors) <= KEPT_HU)),
+        "true_p99_hu": float(np.percentile(np.abs(errors), 99)),
+        "kept_within_2_hu": float(np.mean(np.abs(moves) <= KEPT_HU)),
+        "kept_p99_hu": float(np.percentile(np.abs(moves), 99)),
     }
 
 

@@ -44,7 +44,10 @@ class Trainer(ABC):
     judge       the discriminator or critic
     draw        gives one training pair from a random generator: float32 (channels, H, W) and (H, W) in [-1, 1]
     validation  pairs of whole slices that training never sees
+    rim         pixels along the edge of validation slices that do not count
     """
+
+    rim = 0
 
     def __init__(
         self,
@@ -135,7 +138,7 @@ class Trainer(ABC):
         """Adds a line to the log and keeps the averaged generator if it is the best so far."""
         generator = self.average.module
         distances = [
-            float(np.mean(np.abs(translate(generator, real_a, self.device) - real_b)))
+            float(np.mean(np.abs(self._inside(translate(generator, real_a, self.device) - real_b))))
             for real_a, real_b in self.validation
         ]
         judge, generator_total, l1 = (float(total) / self.schedule.validate_every for total in self._sums)
@@ -150,6 +153,10 @@ class Trainer(ABC):
             writer = csv.DictWriter(file, fieldnames=list(asdict(line)))
             writer.writeheader()
             writer.writerows(asdict(entry) for entry in self.log)
+
+    def _inside(self, image: Array) -> Array:
+        rows, columns = image.shape
+        return image[self.rim : rows - self.rim, self.rim : columns - self.rim]
 
     def save(self, folder: Path) -> None:
         """Writes the whole state, so that nothing but time is lost when the run stops here."""

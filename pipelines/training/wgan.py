@@ -20,7 +20,9 @@ from pipelines.training.trainer import Pair, Trainer
 
 
 class WassersteinDenoiser(Trainer):
-    """A run of `recipe`."""
+    """A run of `recipe`; along the rim of a slice the denoiser lacks the mirrored pixels that it has in use."""
+
+    rim = 12
 
     def __init__(
         self,

@@ -32,6 +32,9 @@ from gateway.services.notify import ReadyChannel
 from gateway.store import heartbeats, reports
 from gateway.store.database import Database
 
+ROOT = Path(__file__).parents[2]
+_ATHANOR = (sys.executable, "-m", "gateway")
+
 
 class Broker(Protocol):
     """A broker that can be killed and started again on what it had stored."""
@@ -59,10 +62,11 @@ class RedisServer:
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self._port), 1).close()
-                return
             except OSError:
                 assert time.monotonic() < until, "Redis did not start"
                 time.sleep(0.05)
+            else:
+                return
 
     def kill(self) -> None:
         self._process.kill()
@@ -84,7 +88,7 @@ class Node:
     def run(self, *arguments: str) -> None:
         """Run an ``athanor`` command to its end."""
         environment = {**os.environ, "ATHANOR_SETTINGS": str(self.settings)}
-        subprocess.run([sys.executable, "-m", "gateway", *arguments], env=environment, check=True, timeout=60)
+        subprocess.run([*_ATHANOR, *arguments], env=environment, check=True, timeout=60)
 
     def start(self, host: str, *arguments: str) -> None:
         """Start an ``athanor`` command on `host`; `wait_until_ready` tells when it works."""
@@ -92,7 +96,7 @@ class Node:
         own_name = ["unshare", "--uts", *(["--map-root-user"] if os.geteuid() else [])]
         with (self.folder / f"{host}.log").open("ab") as log:
             self.running[host] = subprocess.Popen(
-                [*own_name, "sh", "-c", f'hostname {host} && exec "$@"', "-", sys.executable, "-m", "gateway", *arguments],
+                [*own_name, "sh", "-c", f'hostname {host} && exec "$@"', "-", *_ATHANOR, *arguments],
                 env={**os.environ, "ATHANOR_SETTINGS": str(self.settings), "NOTIFY_SOCKET": channel.address},
                 stdout=log, stderr=log,
             )  # fmt: skip
@@ -142,13 +146,16 @@ def database(postgresql: str) -> Iterator[Database]:
 
 @pytest.fixture
 def node(tmp_path: Path, broker: Broker, database: Database, pacs: SmallPacs) -> Iterator[Node]:
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "t2-to-stir").symlink_to(ROOT / "weights" / "t2-to-stir")
     (tmp_path / "rules.toml").write_text(rules({"PLAIN": (["pacs"], "normal")}))
     started = Node(
         tmp_path,
         {
             "log_format": "json",
+            "weights_dir": "weights",
             "node": {"state_dir": "state"},
-            "listener": {"port": free_port()},
+            "listener": {"port": free_port(), "processes": 1},
             "spool": {"reserve_bytes": 0},
             "database": {"url": database.url.render_as_string(hide_password=False)},
             "broker": {"url": broker.url},
@@ -163,7 +170,6 @@ def node(tmp_path: Path, broker: Broker, database: Database, pacs: SmallPacs) ->
     started.start("host-c", "clock")
     started.start("host-d", "worker", "--queue", "transfer")
     started.start("host-e", "worker", "--queue", "process")
-    started.start("host-f", "worker", "--queue", "process")
     started.wait_until_ready()
     yield started
     started.stop()

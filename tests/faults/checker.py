@@ -95,7 +95,7 @@ class Report:
     violations: list[Violation] = field(default_factory=list)
     acknowledged: int = 0  # instances
     series: Counter[str] = field(default_factory=Counter)  # by state
-    jobs: Counter[str] = field(default_factory=Counter)
+    jobs: Counter[str] = field(default_factory=Counter)  # of the last revisions, by state
     deliveries: Counter[str] = field(default_factory=Counter)
     delivered: int = 0  # derived instances looked up at their destinations
     repeated: int = 0  # C-STOREs of the same bytes again, as after an ambiguous outcome
@@ -217,7 +217,7 @@ def _check_sources(report: Report, truth: _Truth, heard: list[Answer]) -> None:
 
 def _check_ends(report: Report, truth: _Truth, down: Collection[str]) -> None:
     report.series = Counter(row.state for row in truth.series.values())
-    report.jobs = Counter(row.state for row in truth.jobs.values())
+    report.jobs = Counter(row.state for row in truth.jobs.values() if not row.superseded)
     report.deliveries = Counter(row.state for row in truth.deliveries)
     for row in truth.series.values():
         _check_end(report, f"series {row.uid}", row.state, row.reason, SERIES_ENDED)

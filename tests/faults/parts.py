@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import checker
+import psutil
 import sqlalchemy as sa
 import tomlkit
 from checker import Answer, Arrived, Report
@@ -110,6 +111,14 @@ class Part:
         assert self.process is not None, f"{self.name} was not started"
         self.process.kill()
         self.process.wait(30)
+        self.kills += 1
+
+    def kill_child(self) -> None:
+        """SIGKILL the oldest of its own processes, which it then starts again by itself."""
+        assert self.process is not None, f"{self.name} was not started"
+        children = psutil.Process(self.process.pid).children()
+        assert children, f"{self.name} has no process of its own; see {self.log_file}"
+        min(children, key=psutil.Process.create_time).kill()
         self.kills += 1
 
     def wait_killed(self, timeout_s: float = 60.0) -> None:
@@ -316,6 +325,7 @@ class Gateway:
         database = self.database()
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
+            self.require_running()
             try:
                 if self._all_recorded() and self.under_way(database, down) == 0 and self._all_known(database, wanted):
                     break
@@ -327,6 +337,12 @@ class Gateway:
                 if isinstance(one.process, Forked):
                     one.process.write_stacks()
         database.close()
+
+    def require_running(self) -> None:
+        """Fail when a part has ended that nobody killed."""
+        for one in self.parts.values():
+            code = one.process.poll() if one.process is not None else None
+            assert code is None, f"{one.name} ended with {code}; see {one.log_file}"
 
     def _all_recorded(self) -> bool:
         """Whether no received file waits for its row: until then it has a second name in incoming/."""

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +34,8 @@ from lone_receiver import LoneReceiver
 _WINDOW = 64  # C-STOREs under way
 _ANSWER_WITHIN_S = 20.0
 _MOST_MB = 400
-_ROOM_BYTES = 2_000_000_000
+_ROOM_BYTES_OF_A_CASE = 20_000
+_FOUND_UID = b"2.25.77"
 _OF_STREAMS = 8  # one case in so many is a whole transport connection
 
 
@@ -109,6 +111,30 @@ def identity(data_set: bytes, syntax: bytes) -> tuple[str, str]:
         return "", ""
 
 
+def found_data_sets() -> dict[str, tuple[int, bytes]]:
+    """What earlier runs found, reduced: name -> presentation context and data set."""
+
+    def changed(place: int, element: bytes, context_id: int = 1) -> tuple[int, bytes]:
+        sop_class, syntax = fuzzing.CONTEXTS[context_id]
+        parts = fuzzing.plain_elements(
+            sop_class, _FOUND_UID, 61, implicit=False, encapsulated=syntax == fuzzing.JPEG_2000
+        )
+        parts[place] = element or parts[place][:-12]
+        return context_id, b"".join(parts)
+
+    element = partial(fuzzing.element, implicit=False)
+    delimiter = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+    return {
+        "encapsulated pixel data that are cut off": changed(24, b"", 5),
+        "a SOP Class UID that says it is a number": changed(2, element(0x00080016, b"US", fuzzing.even(fuzzing.MR))),
+        "two SOP Instance UIDs": changed(9, element(0x00080018, b"UI", b"1.2.3.99")),
+        "a second identity behind a stray delimiter": changed(23, delimiter + element(0x00080018, b"UI", b"1.2.3.99")),
+        "a character set that is a tag": changed(0, element(0x00080005, b"AT", b"ISO_")),
+        "a character set that is a sequence": changed(0, element(0x00080005, b"SQ", delimiter, length=0xFFFFFFFF)),
+        "a character set with NUL inside": changed(0, element(0x00080005, b"CS", b"\0\0ISO_IR 192")),
+    }
+
+
 @dataclass
 class Fuzz:
     """What is sent to one receiver, and what came of it."""
@@ -133,6 +159,15 @@ class Fuzz:
                 wire = self._send_window(wire, window)
                 window = []
         self._send_window(wire, window).close()
+
+    def found_before(self) -> None:
+        """What once got a Success that it should not have: refused."""
+        wire = self._associated()
+        for name, (context_id, data_set) in found_data_sets().items():
+            wire.send(fuzzing.store_pdus(context_id, fuzzing.CONTEXTS[context_id][0], _FOUND_UID, 1, data_set))
+            response = response_in(fragment_in(wire.read()[1])[0])
+            assert response.status == 0xC000, f"{name}: answered 0x{response.status:04X}"
+        wire.close()
 
     def _associated(self) -> Wire:
         wire = Wire(self.port)
@@ -216,10 +251,11 @@ class Fuzz:
 
 
 @pytest.fixture
-def fast_folder(tmp_path: Path) -> Iterator[Path]:
+def fast_folder(tmp_path: Path, pytestconfig: pytest.Config) -> Iterator[Path]:
     """A folder in memory if there is room: the disk's patience with many small files is not what is tried here."""
     memory = Path("/dev/shm")
-    if not memory.is_dir() or shutil.disk_usage(memory).free < _ROOM_BYTES:
+    needed = int(pytestconfig.getoption("--fuzz", 100_000)) * _ROOM_BYTES_OF_A_CASE
+    if not memory.is_dir() or shutil.disk_usage(memory).free < needed:
         yield tmp_path
         return
     with TemporaryDirectory(dir=memory, prefix="athanor-fuzz-") as folder:
@@ -234,6 +270,7 @@ def test_no_mutated_pdu_or_data_set_breaks_the_receiver_or_gets_a_wrong_success(
     streams, data_sets = range(n // _OF_STREAMS), range(n - n // _OF_STREAMS)
     with LoneReceiver(fast_folder / "node") as receiver:
         fuzz = Fuzz(receiver.port, seed)
+        fuzz.found_before()
         fuzz.streams(range(n, n + 50))  # what is made once is there before it is counted
         fuzz.data_sets(range(n, n + 50))
         before = receiver.counts()

@@ -27,7 +27,7 @@ def router(site: Site) -> Routes:
 
     def standing() -> list[dict[str, Any]]:
         with site.database.read() as connection:
-            return destinations.standing(connection, settings.destinations)
+            return destinations.standing(connection, deliver.quiet_now(settings))
 
     def require_known(name: str) -> None:
         if name not in settings.destinations:
@@ -65,9 +65,12 @@ def router(site: Site) -> Routes:
     def page(request: Request) -> Response:
         return site.page(request, "destinations.html", rows=standing(), settings=settings.destinations)
 
-    @routes.page("/destinations/now")
-    def now(request: Request) -> Response:
-        return site.page(request, "destinations_now.html", rows=standing(), settings=settings.destinations)
+    @routes.page("/destinations/{name}/now")
+    def now(request: Request, name: str) -> Response:
+        row = next((one for one in standing() if one["name"] == name), None)
+        if row is None:
+            raise HTTPException(404, f"there is no destination {name}")
+        return site.page(request, "destination_now.html", row=row, settings=settings.destinations)
 
     @routes.act("/destinations/{name}/echo", Role.OPERATOR)
     def echo(request: Request, me: Me, name: str) -> Response:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,10 @@ import pytest
 import sqlalchemy as sa
 from fault_pacs import ABORT, FaultPacs
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from raw_peer import RawPeer, rejecting
 from stage_line import Line, MakePacs, Series, Start, destination, on_sqlite
 
+from gateway.stages.sweep import sweep
 from gateway.store import outbox, tables
 
 pytestmark = on_sqlite
@@ -246,6 +251,41 @@ def test_what_breaks_an_attempt_is_shown_and_tried_again(start: Start, series: S
     assert row["error"].startswith("ConfigurationError: AE title 'no AE title")
     line.deliver_until_ended()
     assert line.delivery()["state"] == "DELIVERED"
+
+
+def test_a_transfer_that_is_slow_by_wish_keeps_its_lease(start: Start, series: Series, make_pacs: MakePacs) -> None:
+    pacs = make_pacs()
+    line = start(pacs=destination(pacs.port, bandwidth_bytes_per_s=40_000))
+    made(line, series(3))
+    short = line.settings.deliver.model_copy(update={"lease_s": 1.2})
+    line = replace(line, settings=line.settings.model_copy(update={"deliver": short}))
+    sender = threading.Thread(target=line.deliver)
+    began = time.monotonic()
+    sender.start()
+    while sender.is_alive():
+        sweep(line.database, lambda _: 1)
+        sender.join(0.1)
+    assert (line.delivery()["state"], line.delivery()["attempt"]) == ("DELIVERED", 1)
+    sent = sum(len(item.encoded) for item in pacs.stored)
+    # the first half second's worth goes at once
+    assert time.monotonic() - began > (sent / 40_000 - 0.6), "the bandwidth is kept"
+    assert sent > 100_000, "it took longer than the lease"
+
+
+def test_a_destination_that_rejects_for_good_is_tried_until_the_time_is_over(start: Start, series: Series) -> None:
+    with RawPeer(rejecting(1, 1, 7)) as peer:
+        line = start(pacs=destination(peer.port))
+        made(line, series(2))
+        line.deliver()
+        row = line.delivery()
+        assert row["state"] == "QUEUED"
+        assert "rejected permanently by its application: called AE title not recognised" in row["error"]
+        assert row["waits_for"].startswith("takes nothing since ")
+        with line.database.write() as connection:
+            connection.execute(sa.update(tables.delivery).values(give_up_at=0.0))
+        line.deliver_until_ended()
+    assert line.delivery()["state"] == "FAILED"
+    assert "called AE title not recognised" in line.delivery()["error"]
 
 
 def test_digests_of_derived_files_are_those_of_the_files(line: Line, series: Series) -> None:

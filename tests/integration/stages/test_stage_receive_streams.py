@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from stage_line import Line, Series, Start, on_sqlite
 from gateway.network.scp import ScpConfig, StorageScp
 from gateway.stages.receive import Receive
 from gateway.store import tables
+from gateway.store.intake import Caller
 from gateway.store.recorder import Recorder
 from gateway.store.spool import Spool
 
@@ -79,7 +81,9 @@ def path_of(line: Line, seed: int) -> Path:
 @on_sqlite
 def test_a_receiver_whose_queue_is_full_refuses_for_now_and_keeps_nothing(line: Line, series: Series) -> None:
     (path,) = series(1)
-    recorder = Recorder(line.database, line.spool, judge_after_s=0.0, most_waiting=1)  # and nothing writes yet
+    recorder = Recorder(line.database, line.spool, judge_after_s=0.0, most_waiting=3)  # and nothing writes yet
+    for number in range(3):
+        recorder.put(Caller(str(uuid.uuid4()), f"SENDER{number}", "ATHANOR", "127.0.0.1"))
     scp = StorageScp(ScpConfig(ae_title="ATHANOR", port=0), Receive(line.spool, recorder))
     with scp:
         status, comment = store(scp.port, encoded(path), *instance_uids([path]))

@@ -20,7 +20,7 @@ from stage_line import Line, MakePacs, Series, Start, destination, on_sqlite
 from gateway.settings import Retention
 from gateway.stages.adopt import adopt_orphans
 from gateway.stages.retain import Retain, limits_of
-from gateway.store import retention, routing, tables
+from gateway.store import deliveries, retention, routing, tables
 from gateway.store.database import now
 
 DAY_S = 86_400.0
@@ -73,6 +73,9 @@ def test_a_delivered_series_loses_its_files_then_its_history(start: Start, make_
     assert files(line) == []
     assert line.count(tables.removal) == 0
     detail = line.detail()
+    with line.database.write() as connection:
+        delivery = detail["jobs"][0]["deliveries"][0]
+        assert not deliveries.send_again(connection, delivery["id"], whole=True, give_up_s=60.0), "there is nothing"
     assert (detail["state"], detail["jobs"][0]["state"]) == ("ROUTED", "SUCCEEDED")
     assert detail["evidence"]
     assert line.count(tables.event) > 5
@@ -118,6 +121,18 @@ def test_nothing_goes_that_somebody_still_needs(start: Start, make_pacs: MakePac
                 found = retention.purgeable_series(connection, limits_of(SHORT), 10)
                 connection.rollback()
             assert bool(found) is goes, (str(change), change.compile().params, age_days)
+    uid = line.scalar(sa.select(sa.func.min(tables.instance.c.sop_instance_uid)))
+    asked = {
+        "id": "c", "transaction_uid": "2.25.9", "calling_ae_title": "CT", "called_ae_title": "US", "address": "::1",
+        "instances": [["1.2", uid]], "state": "PENDING", "attempt": 0, "not_before": 0.0, "requested_at": 0.0,
+        "give_up_at": 0.0,
+    }  # fmt: skip
+    age(line, 1000)
+    with line.database.write() as connection:
+        connection.execute(sa.insert(tables.commitment).values(asked))
+        assert retention.purgeable_series(connection, limits_of(SHORT), 10) == [], "a peer asked whether we keep it"
+        connection.execute(sa.update(tables.commitment).values(state="REPORTED", instances=[]))
+        assert len(retention.purgeable_series(connection, limits_of(SHORT), 10)) == 1
 
 
 def test_with_zero_days_everything_stays(start: Start, make_pacs: MakePacs, series: Series) -> None:

@@ -29,6 +29,7 @@ def test_hold_and_release_say_who_and_why(node: Node) -> None:
     assert (again.code, again.out) == (1, "pacs is held already; see `athanor destinations`\n")
     (row,) = node("destinations", "ls", "--json").json
     assert (row["state"], row["queued"], row["hold_reason"]) == ("held", 1, "upgrade")
+    assert any(": 1; held by " in problem for problem in node("status", "--json").json["problems"])
     shown = node("jobs", "show", 1).out
     assert f"held by {row['held_by']} since " in shown
     assert ": upgrade\n" in shown

@@ -36,11 +36,12 @@ def test_json_says_the_same_under_stable_keys(node: Node) -> None:
     ran = node("status", "--json")
     assert ran.code == 0
     assert set(ran.json) == {
-        "counts", "processes", "failed_lately", "destinations", "quarantine", "disk", "problems",
+        "counts", "processes", "failed_lately", "destinations", "quarantine", "refusals", "disk", "problems", "held",
+        "commitments",
     }  # fmt: skip
     assert set(ran.json["counts"]) == {"series", "jobs", "deliveries", "instances", "oldest_job_s", "quarantined"}
     assert {"process", "age_s", "alive", "pid"} <= set(ran.json["processes"][0])
-    assert set(ran.json["disk"]) == {"free_bytes", "reserve_bytes"}
+    assert set(ran.json["disk"]) == {"free_bytes", "reserve_bytes", "full_in_days"}
     assert ran.json["problems"] == []
 
 

@@ -24,6 +24,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from gateway.dicom.elements import DEFAULT_LIMITS, HeaderLimits
 from gateway.dicom.header import (
     Attributes,
     InstanceHeader,
@@ -57,8 +58,12 @@ def encoded(ds: Dataset, *, implicit: bool = False) -> bytes:
     return file.getvalue()
 
 
-def header_of(data: bytes, transfer_syntax_uid: str = ExplicitVRLittleEndian) -> InstanceHeader:
-    return read_instance_header(data, transfer_syntax_uid, sop_class_uid=MRImageStorage, sop_instance_uid=INSTANCE)
+def header_of(
+    data: bytes, transfer_syntax_uid: str = ExplicitVRLittleEndian, limits: HeaderLimits = DEFAULT_LIMITS
+) -> InstanceHeader:
+    return read_instance_header(
+        data, transfer_syntax_uid, sop_class_uid=MRImageStorage, sop_instance_uid=INSTANCE, limits=limits
+    )
 
 
 def short(group: int, element: int, vr: bytes, value: bytes) -> bytes:
@@ -229,6 +234,57 @@ def test_depth_is_bounded(defined: bool, implicit: bool) -> None:
     assert header_of(nested(60, defined=defined, implicit=implicit) + rest, syntax).modality == "MR"
     with pytest.raises(NotDicom, match="nested deeper"):
         header_of(nested(20_000, defined=defined, implicit=implicit) + rest, syntax)
+
+
+@pytest.mark.parametrize("defined", [True, False])
+def test_the_number_of_elements_is_bounded_wherever_they_are(defined: bool) -> None:
+    limits = HeaderLimits(elements=1000)
+    empty = b"\x19\0\x10\x10LO\0\0"
+    sequence = b"\x08\0\x40\x11SQ\0\0"
+    fragments = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff" + struct.pack("<HHI", 0xFFFE, 0xE000, 0) * 1000 + SEQUENCE_END
+
+    def in_item(content: bytes) -> bytes:
+        if not defined:
+            return sequence + b"\xff\xff\xff\xff" + ITEM + content + ITEM_END + SEQUENCE_END
+        size = len(content)
+        return sequence + struct.pack("<I", size + 8) + struct.pack("<HHI", 0xFFFE, 0xE000, size) + content
+
+    rest = encoded(a_data_set())
+    assert header_of(empty * 900 + rest, limits=limits).modality == "MR"
+    many = (empty * 1000 + rest, in_item(empty * 1000) + rest, in_item(empty * 60) * 40 + rest, rest + fragments)
+    for data in many:
+        with pytest.raises(NotDicom, match="1000 elements"):
+            header_of(data, limits=limits)
+
+
+def test_the_bytes_besides_pixel_data_are_bounded() -> None:
+    limits = HeaderLimits(header_bytes=10_000)
+    pixels = b"\xe0\x7f\x10\0OW\0\0" + struct.pack("<I", 20_000) + bytes(20_000)
+    private = b"\x19\0\x10\x10OB\0\0" + struct.pack("<I", 20_000) + bytes(20_000)
+    rest = encoded(a_data_set())
+    assert header_of(rest + pixels, limits=limits).modality == "MR"
+    with pytest.raises(NotDicom, match=r"10000 bytes besides pixel data.*listener\.max_header_bytes"):
+        header_of(private + rest, limits=limits)
+
+
+@pytest.mark.parametrize(
+    "value", [b"ISO_IR 19", b"ISO_IR 999", b"\\ISO 2022 IR 87", b"", b"ISO_IR 100\0", b"undefined"]
+)
+def test_an_odd_character_set_is_no_reason_to_refuse(value: bytes) -> None:
+    head = struct.pack("<HH2sH", 0x0008, 0x0005, b"CS", len(value)) + value
+    assert header_of(head + encoded(a_data_set())).modality == "MR"
+
+
+def test_values_of_odd_length_are_read_as_they_are() -> None:
+    odd = struct.pack("<HH2sH", 0x0008, 0x103E, b"LO", 5) + b"Spine"
+    assert header_of(odd + encoded(a_data_set())).series_description == "Spine"
+
+
+def test_a_long_text_and_one_with_nul_are_what_a_row_takes() -> None:
+    ds = a_data_set()
+    ds.SeriesDescription, ds.StudyDescription = "A" * 60_000, "B\0C"
+    header = header_of(encoded(ds))
+    assert (header.series_description, header.study_description) == ("A" * 1024, "BC")
 
 
 def test_an_icon_with_encapsulated_pixels_is_passed_over() -> None:

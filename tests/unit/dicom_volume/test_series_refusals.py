@@ -245,6 +245,27 @@ def test_a_decoder_in_its_own_process_starts_again_after_it_ended(tmp_path):
         assert apart.frame(path, 0).shape == (40, 48)
 
 
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, RLELossless])
+def test_a_frame_that_takes_more_memory_than_decoders_may_have(tmp_path, syntax):
+    """Header and codestream agree on 30,000 x 30,000 pixels: an honest bomb."""
+    (path,) = write_series(tmp_path, ramp(1, 40, 48), Form(syntax=syntax))
+    ds = pydicom.dcmread(path)
+    (codestream,) = generate_frames(ds.PixelData, number_of_frames=1)
+    size = (30_000).to_bytes(4, "big") * 2
+    if syntax == JPEG2000Lossless:
+        codestream = codestream[:8] + size + codestream[16:24] + size + codestream[32:]
+    ds.Rows = ds.Columns = 30_000
+    ds.PixelData = encapsulate([codestream])
+    ds.save_as(path)
+    with DecoderProcess(limit_bytes=500_000_000) as decoder:
+        with pytest.raises(UnsuitableSeries) as refusal:
+            read_series([path], limit_bytes=2**40, decoder=decoder)
+        assert refusal.value.check == "undecodable"
+        (tmp_path / "good").mkdir()
+        (good,) = write_series(tmp_path / "good", ramp(1, 40, 48), Form(syntax=syntax))
+        assert read_series([good], decoder=decoder).volume.voxels.shape == (1, 40, 48)
+
+
 @pytest.mark.parametrize("keyword", ["SOPClassUID", "SOPInstanceUID"])
 def test_an_instance_without_its_uid(tmp_path, keyword):
     with pytest.raises(NotDicom, match=keyword):

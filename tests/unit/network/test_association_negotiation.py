@@ -19,7 +19,7 @@ from pydicom.uid import (
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ
 from pynetdicom.pdu_items import AsynchronousOperationsWindowSubItem
 
-from gateway.network.contexts import VERIFICATION, supported_contexts
+from gateway.network.contexts import STORAGE_COMMITMENT, VERIFICATION, supported_contexts
 from gateway.network.negotiation import (
     AgreedContext,
     ProposedContext,
@@ -155,3 +155,17 @@ def test_every_context_of_a_full_association_has_its_own_odd_id() -> None:
     request = read_request(request_pdu("A", "B", proposed, 16384))
     ids = [context.context_id for context in request.primitive.presentation_context_definition_list]
     assert ids == list(range(1, 256, 2))
+
+
+@pytest.mark.parametrize(
+    ("as_scp", "supported", "roles"),
+    [(False, True, (True, False)), (True, True, (False, True)), (False, False, None), (True, False, None)],
+)
+def test_both_sides_agree_on_who_is_the_scp(as_scp: bool, supported: bool, roles: tuple[bool, bool] | None) -> None:
+    proposed = [ProposedContext(STORAGE_COMMITMENT, ImplicitVRLittleEndian, as_scp)]
+    request = read_request(request_pdu("A", "B", proposed, 16384))
+    answer, accepted = accept_request(request, supported_contexts(commitment=supported), 131072)
+    _, agreed = read_acceptance(answer, proposed)
+    assert agreed == accepted
+    expected = {1: AgreedContext(1, STORAGE_COMMITMENT, ImplicitVRLittleEndian, *roles)} if roles else {}
+    assert agreed == expected

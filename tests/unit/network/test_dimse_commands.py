@@ -18,6 +18,7 @@ from gateway.network.upper_layer import ProtocolViolation
 
 KEYWORDS = {
     "affected_sop_class_uid": "AffectedSOPClassUID",
+    "requested_sop_class_uid": "RequestedSOPClassUID",
     "command_field": "CommandField",
     "message_id": "MessageID",
     "message_id_being_responded_to": "MessageIDBeingRespondedTo",
@@ -26,6 +27,9 @@ KEYWORDS = {
     "status": "Status",
     "error_comment": "ErrorComment",
     "affected_sop_instance_uid": "AffectedSOPInstanceUID",
+    "requested_sop_instance_uid": "RequestedSOPInstanceUID",
+    "event_type_id": "EventTypeID",
+    "action_type_id": "ActionTypeID",
     "move_originator_ae_title": "MoveOriginatorApplicationEntityTitle",
     "move_originator_message_id": "MoveOriginatorMessageID",
 }
@@ -39,7 +43,11 @@ commands = st.builds(
     message_id=st.none() | number,
     message_id_being_responded_to=st.none() | number,
     affected_sop_class_uid=st.none() | uid,
+    requested_sop_class_uid=st.none() | uid,
     affected_sop_instance_uid=st.none() | uid,
+    requested_sop_instance_uid=st.none() | uid,
+    event_type_id=st.none() | number,
+    action_type_id=st.none() | number,
     priority=st.none() | number,
     command_data_set_type=number,
     status=st.none() | number,

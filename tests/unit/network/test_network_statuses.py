@@ -13,6 +13,7 @@ from gateway.network.statuses import (
     describe_rejection,
     describe_status,
     is_rejection_worth_retrying,
+    is_taken,
     is_worth_retrying,
 )
 
@@ -49,6 +50,12 @@ def test_every_storage_status_has_the_category_that_pynetdicom_knows() -> None:
 def test_only_success_and_warnings_mean_that_the_object_was_taken() -> None:
     taken = [status for status in range(0x10000) if category_of(status) is not StatusCategory.FAILURE]
     assert set(taken) == {0x0000, 0x0001, 0x0107, 0x0116, *range(0xB000, 0xC000)}
+
+
+def test_a_duplicate_is_there_and_so_is_what_was_taken() -> None:
+    assert {status for status in range(0x10000) if is_taken(status)} - {0x0000, 0x0001, 0x0107, 0x0116} == {
+        0x0111, *range(0xB000, 0xC000)
+    }  # fmt: skip
 
 
 def test_a_rejection_says_who_rejected_and_why() -> None:

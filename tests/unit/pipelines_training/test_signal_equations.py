@@ -5,8 +5,14 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.phantoms.sequences import STIR, T2W, Sequence, draw_stir, draw_t2w, null_ti_ms
+from pipelines.phantoms.sequences import DRAWN, PD, PD_FS, STIR, T1W, T2W, Sequence, draw_stir, draw_t2w, null_ti_ms
+from pipelines.phantoms.spine import Prescription, Scanner, SpinePatient, acquire, truth, virtual_patient
 from pipelines.phantoms.tissues import FAT_T1_MS, PROPERTIES, Tissue, mix, vary
+
+
+@pytest.fixture(scope="module")
+def patient() -> SpinePatient:
+    return virtual_patient(3)
 
 
 def test_spin_echo_at_times_that_halve() -> None:
@@ -84,3 +90,24 @@ def test_a_thin_root_looks_more_like_the_fluid_around_it() -> None:
     assert mix(root, csf, 0.0).t2_ms == pytest.approx(root.t2_ms)
     assert mix(root, csf, 1.0).t1_ms == pytest.approx(csf.t1_ms)
     assert 1 / mix(root, csf, 0.5).t2_ms == pytest.approx(0.5 / root.t2_ms + 0.5 / csf.t2_ms)
+
+
+@pytest.mark.parametrize("name", list(DRAWN))
+def test_every_contrast_is_drawn_as_what_it_is_called(name: str) -> None:
+    for seed in range(10):
+        sequence = DRAWN[name](np.random.default_rng(seed), 250.0)
+        assert sequence.name == name
+        assert (sequence.ti_ms is not None) == (name in ("STIR", "TIRM"))
+        assert (sequence.fat_left < 1) == (name == "PD FS")
+
+
+def test_t1w_shows_fat_bright_and_fluid_dark_and_saturation_takes_the_fat_only(patient: SpinePatient) -> None:
+    prescription, scanner = Prescription(slices=1, matrix=128), Scanner(snr=200, coil_strength=0.0)
+    tissues = truth(patient, prescription)
+
+    def mean(sequence: Sequence, tissue: Tissue) -> float:
+        return float(acquire(patient, sequence, prescription, scanner).voxels[tissues == tissue].mean())
+
+    assert mean(T1W, Tissue.SUBCUTANEOUS_FAT) > 3 * mean(T1W, Tissue.CSF)
+    assert mean(PD_FS, Tissue.SUBCUTANEOUS_FAT) < 0.4 * mean(PD_FS, Tissue.MUSCLE)
+    assert mean(PD, Tissue.SUBCUTANEOUS_FAT) > mean(PD, Tissue.MUSCLE)

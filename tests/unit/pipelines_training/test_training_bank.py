@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import pytest
 from pipelines.phantoms.tissues import Tissue
 from pipelines.spec import read_manifest
 from pipelines.training.bank import Bank, build_bank
+from pipelines.training.baselines import fit_baselines
 from pipelines.training.card import with_measurements
 from pipelines.training.evaluation import evaluate
 from pipelines.training.pix2pix import make_generator
-from pipelines.training.recipe import TranslationRecipe
+from pipelines.training.recipe import Contrasts, TranslationRecipe
 from pipelines.training.release import release
 from pipelines.training.trainer import BEST, save_generator
 from pipelines.training.visits import shifted_visit, visit
@@ -47,6 +49,29 @@ def test_pairs_follow_their_random_generator(tiny_recipe: TranslationRecipe, ban
     assert not np.array_equal(
         first[0], bank.pair(np.random.default_rng(6), 64, tiny_recipe.contrasts, tiny_recipe.intensity)[0]
     )
+
+
+def test_two_sources_are_two_channels_of_one_visit(tiny_recipe: TranslationRecipe, bank: Bank) -> None:
+    contrasts = Contrasts(("T1W", "T2W"), "STIR")
+    real_a, real_b = bank.pair(np.random.default_rng(5), 64, contrasts, tiny_recipe.intensity)
+    assert real_a.shape == (2, 64, 64)
+    assert real_b.shape == (64, 64)
+    one = visit(21, replace(tiny_recipe, contrasts=contrasts), slices=2)
+    assert one.real_a.shape == (2, 2, *one.real_b.shape[1:])
+    csf, fat = (one.tissues == tissue for tissue in (Tissue.CSF, Tissue.SUBCUTANEOUS_FAT))
+    t1w, t2w = one.real_a[:, 0], one.real_a[:, 1]
+    assert t1w[fat].mean() > t1w[csf].mean() + 0.3
+    assert t2w[csf].mean() > t1w[csf].mean() + 0.3
+
+
+def test_a_map_of_two_grey_values_knows_more_than_one(tiny_recipe: TranslationRecipe) -> None:
+    both = visit(21, replace(tiny_recipe, contrasts=Contrasts(("T1W", "T2W"), "STIR")), slices=3)
+    pairs = [(real_a, real_b) for real_a, real_b in zip(both.real_a, both.real_b, strict=True)]
+    alone = [(real_a[1:], real_b) for real_a, real_b in pairs]
+    errors = [
+        np.mean((fit_baselines(known[:2])["pixel_map"](known[2][0]) - known[2][1]) ** 2) for known in (pairs, alone)
+    ]
+    assert errors[0] < 0.8 * errors[1]
 
 
 def test_a_visit_shows_a_stir_beside_its_t2w(tiny_recipe: TranslationRecipe) -> None:

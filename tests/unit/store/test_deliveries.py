@@ -253,3 +253,16 @@ def test_a_cancelled_delivery_that_was_announced_hands_its_place_on(database: Da
         )
     assert claim(database, backlog[0], places=1) is None
     assert announced(database) == [backlog[1]]
+
+
+def test_whatever_happens_somebody_is_announced(database: Database, backlog: list[str]) -> None:
+    with database.write() as connection:
+        assert destinations.announce_forgotten(connection) == 0
+        connection.execute(sa.delete(tables.outbox))
+        destinations.hold(connection, "pacs", by="admin", reason="")
+        assert destinations.announce_forgotten(connection) == 0
+        destinations.release(connection, "pacs", places=1)
+        connection.execute(sa.delete(tables.outbox))
+        assert destinations.announce_forgotten(connection) == 1
+        assert destinations.announce_forgotten(connection) == 0
+    assert announced(database) == [backlog[0]]

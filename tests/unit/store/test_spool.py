@@ -92,6 +92,6 @@ def test_the_reserve_is_refused_by_name(tmp_path: Path) -> None:
 def test_dead_attempts_of_a_job_are_removed(spool: Spool) -> None:
     first = spool.keep_derived("job", 1, "p", iter([("1.2", b"a")]))
     second = spool.keep_derived("job", 2, "p", iter([("1.2", b"a")]))
-    spool.remove_other_attempts("job", 2)
+    spool.remove_earlier_attempts("job", 2)
     assert not spool.path(first[0].path).exists()
     assert spool.path(second[0].path).read_bytes() == b"a"
