@@ -30,7 +30,7 @@ from gateway.settings_words import unknown_key, words_of
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 DEFAULT_FILE = Path("settings.toml")
-_THIS_MACHINE = ("127.0.0.0/8", "::1/128")
+THIS_MACHINE = ("127.0.0.0/8", "::1/128")
 _RESERVE_OF_DISK, _LARGEST_RESERVE_BYTES = 0.05, 5_000_000_000
 _SLOWEST_BYTES_PER_S = 16_384
 _BROKERS = ("redis://", "rediss://", "redis+socket://", "amqp://", "amqps://")
@@ -56,7 +56,7 @@ def _networks(value: Any) -> Any:
 
 
 def _with_this_machine(value: Any) -> Any:
-    return {"*": _THIS_MACHINE, **value} if isinstance(value, dict) else value
+    return {"*": THIS_MACHINE, **value} if isinstance(value, dict) else value
 
 
 def _uid(text: str) -> str:
@@ -219,7 +219,7 @@ class Listener(_Section):
     require_called_ae_title: bool = Field(True, description="reject associations that call another AE title")
     private_sop_classes: tuple[Uid, ...] = Field((), description="SOP Classes to store besides those of images")
     peers: Annotated[dict[AETitle, Networks], BeforeValidator(_with_this_machine)] = Field(
-        default={"*": _THIS_MACHINE},
+        default={"*": THIS_MACHINE},
         description="who may call: calling AE title = address, network or list of them; * = any AE title or address; "
         "without a line for * everybody on this machine",
     )

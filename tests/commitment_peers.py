@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -164,7 +164,8 @@ class CommittingPacs:
         return self.status, None
 
     def _tell(self, association: Association, event_type: int, ds: Dataset) -> None:
-        status, _ = association.send_n_event_report(
-            ds, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
-        )
-        self.answers.append(int(status.get("Status", -1)))
+        with suppress(RuntimeError):  # whoever asked was killed meanwhile
+            status, _ = association.send_n_event_report(
+                ds, event_type, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            )
+            self.answers.append(int(status.get("Status", -1)))

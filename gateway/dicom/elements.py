@@ -142,7 +142,7 @@ def _element(encoded: Encoded, position: int, *, implicit: bool) -> tuple[int, b
         return tag, vr, position + 8, _length_16(encoded, position + 6)[0]
     if not (vr.isalpha() and vr.isupper()):
         raise NotDicom(
-            f"element {_named(tag)} at byte {position}: found {vr!r} for a value representation, expected "
+            f"element {_named(tag)} at byte {position}: found other bytes for a value representation, expected "
             "two capital letters; the data set is not in the transfer syntax of its presentation context"
         )
     if position + 12 > len(encoded):

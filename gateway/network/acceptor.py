@@ -62,6 +62,7 @@ from gateway.network.upper_layer import (
     AssociationLost,
     PduType,
     ProtocolViolation,
+    Released,
     TooLarge,
     TooSlow,
     TransportLost,
@@ -265,7 +266,10 @@ class AcceptedAssociation:
         upper_layer = self._wire
         while (head := self._next_command()) is not None:
             require_known_context(head, self._contexts)
-            answer = self._answer(head)
+            try:
+                answer = self._answer(head)
+            except Released:
+                return
             if answer is not None:
                 pdus = command_pdus(head.context_id, answer, self._peer_max_pdu_bytes)
                 upper_layer.send(pdus, self._answer_deadline())

@@ -5,6 +5,7 @@ AssociationLost          the association cannot go on
 ├── TooLarge             a PDU or a message over its limit
 ├── TooSlow              nothing, or too little, by the deadline
 ├── PeerAborted          the peer sent A-ABORT
+├── Released             the peer asked to release the association inside a message
 └── TransportLost        the transport closed under the association
 """
 

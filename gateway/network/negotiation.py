@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,12 +94,13 @@ def accept_request(
     """The A-ASSOCIATE-AC that answers `request`, and the accepted contexts by their id.
 
     Asynchronous operations, if asked for, are answered with (1, 1): without the answer some requestors take
-    the window for unlimited (PS3.7 D.3.3.3).
+    the window for unlimited (PS3.7 D.3.3.3). Raises ProtocolViolation: a context without transfer syntax, or the like.
     """
     asked = {type(item): item for item in request.primitive.user_information}
-    results, role_answers = negotiate_as_acceptor(
-        request.primitive.presentation_context_definition_list, list(supported), _roles(request.primitive)
-    )
+    with _codec("A-ASSOCIATE-RQ"):
+        results, role_answers = negotiate_as_acceptor(
+            request.primitive.presentation_context_definition_list, list(supported), _roles(request.primitive)
+        )
     answer = A_ASSOCIATE()
     answer.application_context_name = request.application_context_name
     answer.calling_ae_title = request.primitive.calling_ae_title
@@ -222,14 +224,19 @@ def _with_blanks(fixed: bytes) -> bytes:
     return fixed[: _TITLE_OFFSETS[0]] + b"".join(titles) + fixed[_TITLE_OFFSETS[1] + 16 :]
 
 
-def _decoded(pdu: A_ASSOCIATE_RQ | A_ASSOCIATE_AC, encoded: bytes) -> A_ASSOCIATE:
+@contextmanager
+def _codec(pdu: str) -> Iterator[None]:
+    """Turn what pynetdicom raises for hostile bytes, which is whatever they trip over, into ProtocolViolation."""
     try:
+        yield
+    except Exception as error:  # noqa: BLE001 - the edge of a foreign codec
+        raise ProtocolViolation(f"a malformed {pdu} ({type(error).__name__})") from None
+
+
+def _decoded(pdu: A_ASSOCIATE_RQ | A_ASSOCIATE_AC, encoded: bytes) -> A_ASSOCIATE:
+    with _codec(type(pdu).__name__.replace("_", "-")):
         pdu.decode(_with_blanks(encoded[:_ITEMS_OFFSET]) + _without_unknown_items(encoded[_ITEMS_OFFSET:]))
         primitive = pdu.to_primitive()
-    except Exception as error:  # noqa: BLE001 - the codec answers hostile bytes with whatever they trip over
-        raise ProtocolViolation(
-            f"a malformed {type(pdu).__name__.replace('_', '-')} ({type(error).__name__})"
-        ) from None
     if not pdu.presentation_context or not primitive.user_information:
         raise ProtocolViolation("an A-ASSOCIATE PDU without presentation contexts or user information")
     return primitive

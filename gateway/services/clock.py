@@ -27,6 +27,7 @@ from gateway.stages.sweep import ClockWatch, sweep
 from gateway.store import heartbeats, judgement, outbox, queues
 from gateway.store.database import Database
 from gateway.store.forecast import days_until_full
+from gateway.store.health import existing
 from gateway.store.leadership import Leadership, leadership_of
 
 _SWEEP_EVERY_S = 1.0
@@ -88,7 +89,7 @@ class Clock:
         with self._database.read() as connection:
             self.spool_full_in_days = days_until_full(
                 connection,
-                shutil.disk_usage(self._settings.node.state_dir).free,
+                shutil.disk_usage(existing(self._settings.node.state_dir)).free,
                 self._settings.reserve_bytes,
                 self._settings.retention.files_days or None,
             )

@@ -25,7 +25,7 @@ from gateway.network.tls import TlsFiles
 from gateway.services.commitment import commitments_of
 from gateway.services.notify import notify
 from gateway.services.receiving import receiving
-from gateway.settings import Settings
+from gateway.settings import THIS_MACHINE, Settings
 from gateway.store import heartbeats
 from gateway.store.database import Database
 from gateway.store.refusals import RefusalBook
@@ -152,14 +152,16 @@ def tls_config_of(settings: Settings) -> ScpConfig | None:
 
 def config_of(settings: Settings) -> ScpConfig:
     """How the listener of the settings listens in one of its processes; limits on peers are shared out among them."""
-    listener = settings.listener
+    listener, ours = settings.listener, settings.node.ae_title
     share = partial(_share, processes=count_processes(settings))
+    # `athanor doctor` and `athanor echo` ask under our own name
+    peers = {**listener.peers, ours: (*listener.peers.get(ours, ()), *THIS_MACHINE)}
     return ScpConfig(
         ae_title=settings.node.ae_title,
         address=listener.address,
         port=listener.port,
         require_called_ae_title=listener.require_called_ae_title,
-        peers=listener.peers,
+        peers=peers,
         certificates=listener.tls.peers if listener.tls else {},
         max_associations=share(listener.max_associations),
         max_associations_per_address=share(listener.max_associations_per_address),

@@ -59,13 +59,14 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     """Serve until `stopping` is set, then let open requests end."""
     database = Database(settings.database_url)
     setup_token = SetupToken(settings.run_dir)
-    with _listen(settings.web) as listener, receiving(settings, database, "web") as receive:
+    name = f"web-0@{socket.gethostname()}"
+    with _listen(settings.web) as listener, receiving(settings, database, name) as receive:
         app = make_app(settings, database, receive.spool, receive, setup_token)
         server = uvicorn.Server(_config(settings.web, app))
         serving = threading.Thread(target=server.run, args=([listener],), name="uvicorn")
         serving.start()
         port = listener.getsockname()[1]
-        heart = heartbeats.Heart(database, "web", port=port)
+        heart = heartbeats.Heart(database, name, port=port)
         notify("READY=1")
         _show_setup_token(database, setup_token)
         log.info("ready", address=settings.web.address, port=port, tls=settings.web.certificate is not None)

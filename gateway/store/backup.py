@@ -167,6 +167,7 @@ def _read_list(file: Path) -> Iterator[Listed]:
 def _copy_spool(listing: Path, source: Path, target: Path) -> Copied:
     """Copy every listed file; those that are not there (any more) are counted and named."""
     files, size, missing = 0, 0, []
+    target.mkdir(parents=True, mode=0o700)
     for listed in _read_list(listing):
         place = target / listed.path
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

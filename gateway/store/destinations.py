@@ -234,6 +234,12 @@ def standing(connection: Connection, quiet: Mapping[str, float | None]) -> list[
     return found
 
 
+def waiting_for(connection: Connection) -> dict[str, str | None]:
+    """What deliveries to each destination wait for, in words, as far as it is the destination."""
+    rows = connection.execute(sa.select(destination, now().label("now")))
+    return {row.name: explain(dict(row._mapping))[1] for row in rows}
+
+
 def explain(row: Mapping[str, Any]) -> tuple[str, str | None]:
     """Whether a destination is open, quiet, held or down, and what deliveries wait for, in words.
 

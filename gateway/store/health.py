@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def health(connection: Connection, settings: Settings) -> Report:
         "reserve_bytes": settings.reserve_bytes,
         "full_in_days": next((p["spool_full_in_days"] for p in report["processes"] if p.get("leads")), None),
     }
-    report["problems"] = list(_problems(report))
+    report["problems"] = list(_problems(report, settings))
     return report
 
 
@@ -68,9 +68,10 @@ def _lately(rows: list[dict[str, Any]], when: str) -> int:
     return sum(not row.get("superseded") and time.time() - row[when] < _LATELY_S for row in rows)
 
 
-def _problems(report: Report) -> Iterator[str]:
+def _problems(report: Report, settings: Settings) -> Iterator[str]:
     """What an administrator has to do something about, in words."""
-    yield from _process_problems(report["processes"])
+    kinds = _KINDS | ({"web": "web process"} if settings.web.enabled else {})
+    yield from _process_problems(report["processes"], kinds)
     if report["disk"]["free_bytes"] < report["disk"]["reserve_bytes"]:
         yield "the spool has reached its reserve and refuses instances (0xA700); free some space"
     elif (days := report["disk"]["full_in_days"]) is not None and days < _FULL_SOON_DAYS:
@@ -105,11 +106,11 @@ def _problems(report: Report) -> Iterator[str]:
         )
 
 
-def _process_problems(processes: list[dict[str, Any]]) -> list[str]:
+def _process_problems(processes: list[dict[str, Any]], kinds: Mapping[str, str]) -> list[str]:
     alive = {process["process"].split("-")[0] for process in processes if process["alive"]}
     if not alive:
         return ["the gateway is not running; start it with `athanor up`"]
-    missing = [words for kind, words in _KINDS.items() if kind not in alive]
+    missing = [words for kind, words in kinds.items() if kind not in alive]
     return [f"no {words} is running; its log says why; start it again" for words in missing] + [
         f"{process['process']} gives no sign of life for {duration(process['age_s'])}; its log says why"
         for process in processes

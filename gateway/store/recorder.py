@@ -197,7 +197,7 @@ class Recorder:
         for entry, arrival in zip(arrived, arrivals, strict=True):
             self._spool.settle(entry.pending)
             if arrival is Arrival.CONFLICT:
-                log.warning("conflicting instance", path=entry.file.path)
+                log.warning("conflicting instance", association=entry.caller.association_id, path=entry.file.path)
         self._audit(batch)
 
     def _audit(self, batch: Sequence[Entry]) -> None:

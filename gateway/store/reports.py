@@ -148,11 +148,11 @@ def _deliveries(connection: Connection, job_id: str) -> list[Row]:
         .group_by(delivery.c.id)
         .order_by(delivery.c.destination)
     ).all()
-    gates = {gate["name"]: gate for gate in destinations.standing(connection, {})}
+    waiting_for = destinations.waiting_for(connection)
     return [
         {
             **dict(row._mapping),
-            "waits_for": gates[row.destination]["waits_for"] if row.state == DeliveryState.QUEUED else None,
+            "waits_for": waiting_for.get(row.destination) if row.state == DeliveryState.QUEUED else None,
             "notes": _notes(connection, row.id),
         }
         for row in rows

@@ -24,8 +24,8 @@ def fit_baselines(pairs: Sequence[Pair], seed: int = 0) -> Mapping[str, Method]:
 
     The first two see only the last source.
     """
-    every_b = np.concatenate([real_b.ravel() for _, real_b in pairs])
-    reference = np.quantile(every_b, np.linspace(0.0, 1.0, REFERENCE)).astype(np.float32)
+    every_b = np.sort(np.concatenate([real_b.ravel() for _, real_b in pairs]))
+    reference = every_b[np.linspace(0, every_b.size - 1, REFERENCE).astype(np.intp)]  # quicker than np.quantile
 
     def identity(real_a: Array) -> Array:
         last: Array = real_a[-1]

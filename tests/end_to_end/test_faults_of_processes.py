@@ -40,11 +40,17 @@ def own_database(own_gateway: Sandbox) -> Database:
     return own_gateway.database()
 
 
-def pid_of(database: Database, kind: str) -> int:
-    """The pid of the running process of a kind, by its heartbeat."""
+def pids_of(database: Database, kind: str) -> list[int]:
+    """The pids of the running processes of a kind, by their heartbeats."""
     with database.read() as connection:
-        (found,) = [beat for beat in heartbeats.all_of(connection) if beat.process.split("-")[0] == kind]
-    return int(found.detail["pid"])
+        found = [beat for beat in heartbeats.all_of(connection) if beat.process.split("-")[0] == kind]
+    return [int(beat.detail["pid"]) for beat in found]
+
+
+def pid_of(database: Database, kind: str) -> int:
+    """The pid of the only process of a kind."""
+    (found,) = pids_of(database, kind)
+    return found
 
 
 def broker_of(gateway: Sandbox) -> psutil.Process:
@@ -167,7 +173,8 @@ def test_scp_killed_in_the_middle_of_an_association_keeps_what_it_acknowledged(
         if status == 0:
             acknowledged.append(sop_instance_uid)
         if len(acknowledged) == 4:
-            os.kill(pid_of(own_database, "scp"), signal.SIGKILL)
+            for receiver in pids_of(own_database, "scp"):
+                os.kill(receiver, signal.SIGKILL)
 
     report = own_gateway.send(sources, on_answer=kill_after_four)
     assert not report.is_delivered

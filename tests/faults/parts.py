@@ -339,10 +339,10 @@ class Gateway:
         database.close()
 
     def require_running(self) -> None:
-        """Fail when a part has ended that nobody killed."""
+        """Fail when a part has ended that nobody killed or stopped."""
         for one in self.parts.values():
             code = one.process.poll() if one.process is not None else None
-            assert code is None, f"{one.name} ended with {code}; see {one.log_file}"
+            assert code is None or code <= 0, f"{one.name} ended with {code}; see {one.log_file}"
 
     def _all_recorded(self) -> bool:
         """Whether no received file waits for its row: until then it has a second name in incoming/."""

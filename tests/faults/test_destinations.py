@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import tomlkit
 from checker import Arrived
-from conftest import CountFault
 from fault_pacs import ABORT, FaultPacs
 from fault_stow import FaultStow, Reply, Request
 from fork_server import ForkServer
@@ -164,7 +163,7 @@ CASES: dict[str, Case] = {
     },
     "certificate": Case("QUEUED", "TLS handshake: the peer's certificate is not trusted", made=mistrusted),
     "aborts": Case(
-        "DELIVERED", "2 of 3 instances not accepted: no answer, so whether it was stored is unknown: aborted by the",
+        "DELIVERED", "2 of 3 instances not accepted: no answer, so whether it was stored is unknown",
         made=scp(lambda number: ABORT if number == 1 else 0), tried=True,
     ),
     "full": Case(
@@ -242,7 +241,7 @@ class Node:
         until = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < until, f"not within {timeout_s} s: {what}"
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """An ``athanor`` command beside the gateway."""
@@ -279,7 +278,7 @@ def node(
         }  # fmt: skip
         gateway = Gateway(
             folder / "gateway", tiny_weights, forks, peers.recording,
-            overrides={"destinations": destinations, "deliver": {"longest_retry_s": 3.0}},
+            overrides={"destinations": destinations, "deliver": {"longest_retry_s": 6.0}},
             rules=tomlkit.dumps({"rules": [rule]}),
         )  # fmt: skip
         with gateway:
@@ -310,7 +309,7 @@ def first(node: Node) -> str:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_delivery_comes_to_its_state_with_the_reason(
-    node: Node, first: str, name: str, count_fault: CountFault
+    node: Node, first: str, name: str, count_fault: Callable[..., None]
 ) -> None:
     case = CASES[name]
     row = node.deliveries(first)[name]
@@ -354,12 +353,11 @@ def test_a_backlog_behind_dead_destinations_delays_nobody_and_does_not_ask_one_b
             node.wait_for(
                 f"{name} has it",
                 lambda uid=uid, name=name: node.deliveries(uid).get(name, {}).get("state") == "DELIVERED",
-                30,
             )  # type: ignore[misc]
     spent_s = time.monotonic() - began
     asked = (rejecting_peer.connections - before[0], hole.connections - before[1])
     # a destination that is down is asked once in half of longest_retry_s at most, however much waits for it
-    assert max(asked) <= spent_s / 1.5 + 2, (asked, spent_s)
+    assert max(asked) <= spent_s / 3.0 + 4, (asked, spent_s)
     assert all(node.deliveries(uid)["hole"]["state"] in {"QUEUED", "SENDING"} for uid in backlog)
 
 
@@ -369,7 +367,7 @@ def test_what_waited_for_a_destination_arrives_at_once_when_it_is_back(node: Nod
         node.wait_for("there is something to deliver", lambda uid=uid: "back" in node.deliveries(uid))  # type: ignore[misc]
     node.peers.pacs["back"].start()
     for uid in (first, *backlog):
-        node.wait_for("it arrives", lambda uid=uid: node.deliveries(uid)["back"]["state"] == "DELIVERED", 15)  # type: ignore[misc]
+        node.wait_for("it arrives", lambda uid=uid: node.deliveries(uid)["back"]["state"] == "DELIVERED")  # type: ignore[misc]
 
 
 def test_a_held_destination_waits_until_it_is_released(node: Node, first: str) -> None:
@@ -383,7 +381,7 @@ def test_a_held_destination_waits_until_it_is_released(node: Node, first: str) -
     assert row["waits_for"].endswith(": upgrade of the PACS")
     said = node.run("destinations", "release", "pacs")
     assert (said.returncode, said.stdout) == (0, "pacs is released\n")
-    node.wait_for("it has it", lambda: node.deliveries(uid)["pacs"]["state"] == "DELIVERED", 10)
+    node.wait_for("it has it", lambda: node.deliveries(uid)["pacs"]["state"] == "DELIVERED")
 
 
 def test_what_failed_is_sent_again_to_a_destination_that_was_repaired(node: Node, first: str) -> None:
@@ -393,7 +391,7 @@ def test_what_failed_is_sent_again_to_a_destination_that_was_repaired(node: Node
     pacs.clear()
     said = node.run("jobs", "resend", "--destination", "puzzled", "--failed")
     assert said.returncode == 0, said.stderr
-    node.wait_for("it has all of it", lambda: node.deliveries(first)["puzzled"]["state"] == "DELIVERED", 20)
+    node.wait_for("it has all of it", lambda: node.deliveries(first)["puzzled"]["state"] == "DELIVERED")
     again = node.run("jobs", "cancel", first)
     assert again.returncode == 0, again.stderr
     rows = node.deliveries(first)

@@ -168,6 +168,9 @@ class Fuzz:
             response = response_in(fragment_in(wire.read()[1])[0])
             assert response.status == 0xC000, f"{name}: answered 0x{response.status:04X}"
         wire.close()
+        fixed, items = fuzzing.request_items()
+        items[1] = fuzzing.sub_item(0x20, b"\1\0\0\0" + fuzzing.sub_item(0x30, fuzzing.MR))
+        self._send_stream(StreamCase(fuzzing.pdu(fuzzing.ASSOCIATE_RQ, fixed + b"".join(items)), b"", b""))
 
     def _associated(self) -> Wire:
         wire = Wire(self.port)

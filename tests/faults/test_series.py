@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 import pytest
@@ -128,15 +128,23 @@ def test_a_series_that_never_becomes_whole_says_so_and_one_whose_sender_died_is_
     count_fault("odd series", 2)
 
 
-@pytest.mark.parametrize("policy", ["keep-first", "newest", "refuse"])
+@pytest.fixture(params=["keep-first", "newest", "refuse"])
+def policy(request: pytest.FixtureRequest, node: Gateway) -> Iterator[str]:
+    """Each of `listener.on_conflict`, for one test."""
+    receiver = node.parts["receiver"]
+    receiver.kill()
+    receiver.start(ATHANOR_LISTENER__ON_CONFLICT=request.param)
+    receiver.wait_until_ready()
+    yield request.param
+    receiver.kill()
+    receiver.start()
+    receiver.wait_until_ready()
+
+
 def test_other_bytes_under_a_known_uid_are_never_written_over_what_was_there(
     node: Gateway, make: SeriesMaker, scanner: Modality, workstation: Modality, answers: AnswerLog,
     count_fault: CountFault, policy: str,
 ) -> None:  # fmt: skip
-    receiver = node.parts["receiver"]
-    receiver.kill()
-    receiver.start(ATHANOR_LISTENER__ON_CONFLICT=policy)
-    receiver.wait_until_ready()
     every = make(3)
     scanner.send(every)
     node.check(answers).require_kept()

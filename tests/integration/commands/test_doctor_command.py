@@ -161,3 +161,11 @@ def test_no_destination_at_all(node: MakeNode, tmp_path: Path) -> None:
     file.write_text(file.read_text().partition("[destinations")[0])
     found = finding(command("doctor", "--json"), "destination")
     assert (found["found"], found["fix"]) == ("none", "add [destinations.NAME] to settings.toml")
+
+
+def test_a_destination_that_shall_commit_and_cannot(node: MakeNode, pacs: SmallPacs) -> None:
+    command = node(RULES, destinations={"pacs": {**at(pacs)["pacs"], "commitment": True}})
+    found = finding(command("doctor", "--json"), "commitment")
+    assert not found["well"]
+    assert "does not accept Storage Commitment Push Model" in found["found"]
+    assert "destinations.pacs.commitment = false" in found["fix"]
