@@ -57,6 +57,7 @@ if [ "$kind" = test ]; then
     command -v Orthanc >/dev/null || missing+=(orthanc)
     command -v openssl >/dev/null || missing+=(openssl)
     command -v chromium >/dev/null || missing+=(chromium)
+    command -v strace >/dev/null || missing+=(strace)
     command -v redis-server >/dev/null || missing+=(redis-server)
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=(rabbitmq-server)
     ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || missing+=(postgresql)

@@ -116,7 +116,9 @@ def test_a_delivery_that_was_being_committed_is_delivered_in_the_end(
     Modality(node.port, "SCANNER", answers).send(SeriesMaker(template, request.node.name)(2))
     transfer.wait_killed()
     count_fault("kill point")
-    assert states(database, tables.delivery) == sorted([*before, "DELIVERED" if point == "commit.heard" else "COMMITTING"])
+    assert states(database, tables.delivery) == sorted(
+        [*before, "DELIVERED" if point == "commit.heard" else "COMMITTING"]
+    )
     transfer.start()
     node.wait_until_ready()
     wait_for_states(database, tables.delivery, [*before, "DELIVERED"])
