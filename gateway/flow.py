@@ -3,9 +3,9 @@
     modality --C-STORE--> receive --(clock)--> assemble --> route --> process --> deliver --C-STORE--> PACS
                           vouch                   (clock) sweep                   commit
 
-receive runs in the SCP, assemble, sweep and retain in the clock. vouch tells modalities, and commit asks destinations, what is
-kept for good (storage commitment). The stages without a clock are started by the announcement of a row of
-the outbox, on the queue of a kind of worker: what talks to a destination never keeps a generator waiting.
+receive runs in the SCP, assemble, sweep and retain in the clock. vouch tells modalities, and commit asks destinations,
+what is kept for good (storage commitment). The stages without a clock are started by the announcement of a row of the
+outbox, on the queue of a kind of worker: what talks to a destination never keeps a generator waiting.
 """
 
 from __future__ import annotations

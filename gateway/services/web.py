@@ -21,6 +21,7 @@ from gateway.services.receiving import receiving
 from gateway.settings import Settings, Web
 from gateway.store import heartbeats, people
 from gateway.store.database import Database
+from gateway.store.refusals import RefusalBook
 
 _BEAT_EVERY_S = 5.0
 _DRAIN_S = 20
@@ -60,7 +61,11 @@ def run(settings: Settings, stopping: threading.Event) -> None:
     database = Database(settings.database_url)
     setup_token = SetupToken(settings.run_dir)
     name = f"web-0@{socket.gethostname()}"
-    with _listen(settings.web) as listener, receiving(settings, database, name) as receive:
+    with (
+        _listen(settings.web) as listener,
+        RefusalBook(database) as refusals,
+        receiving(settings, database, name, refusals.add) as receive,
+    ):
         app = make_app(settings, database, receive.spool, receive, setup_token)
         server = uvicorn.Server(_config(settings.web, app))
         serving = threading.Thread(target=server.run, args=([listener],), name="uvicorn")

@@ -8,12 +8,13 @@ It ends with `checker.check`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fault_fixtures import CountFault, MakeGateway, Tell
 from fork_server import ForkServer
 from load import AnswerLog, read_template
 from parts import Gateway, write_tiny_model
@@ -23,9 +24,6 @@ from recording_pacs import RecordingPacs
 
 import pipelines
 
-CountFault = Callable[..., None]
-Tell = Callable[[str], None]
-MakeGateway = Callable[..., Gateway]
 _COUNTED, _TOLD = "fault: ", "fault report"
 
 _told: list[str] = []

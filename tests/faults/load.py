@@ -30,7 +30,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage
 from small_series import write_small_series
 
 _CONTEXTS = {1: MRImageStorage, 3: CTImageStorage}
-_CONTEXT_OF = {uid: number for number, uid in _CONTEXTS.items()}
+_CONTEXT_OF = {str(uid): number for number, uid in _CONTEXTS.items()}
 _PDU_BYTES = 16384
 _PATIENCE_S = 20.0  # for one answer
 _AGAIN_AFTER_S = 0.1

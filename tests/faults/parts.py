@@ -138,7 +138,7 @@ class Part:
             return self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            return self.process.wait()
+            return self.process.wait(30)
 
     def _forget_channel(self) -> None:
         if self._channel is not None:
@@ -386,8 +386,8 @@ def write_tiny_model(weights_dir: Path, shipped: Path) -> Path:
     state = GENERATORS["unet"](**parameters).state_dict()
     save_file({name: value.half() for name, value in state.items()}, folder / "generator.safetensors")
     digest = hashlib.sha256((folder / "generator.safetensors").read_bytes()).hexdigest()
-    manifest["generator"].update(architecture="unet", sha256=digest, parameters=parameters)  # type: ignore[union-attr]
-    manifest["geometry"]["multiple"] = 8  # type: ignore[index]
-    manifest["inputs"][0]["ranges"].update(matrix=[16, 1024], field_of_view_mm=[10, 450])  # type: ignore[index, union-attr]
+    manifest["generator"].update(architecture="unet", sha256=digest, parameters=parameters)
+    manifest["geometry"]["multiple"] = 8
+    manifest["inputs"][0]["ranges"].update(matrix=[16, 1024], field_of_view_mm=[10, 450])
     (folder / "manifest.toml").write_text(tomlkit.dumps(manifest), encoding="utf-8")
     return folder

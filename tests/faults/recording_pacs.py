@@ -99,6 +99,7 @@ def main(port: int, folder: Path) -> None:
     server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_C_STORE, store)])
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    assert server is not None, "not blocking, it gives its server"
     notify("READY=1")
     stopping.wait()
     server.shutdown()

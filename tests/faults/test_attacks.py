@@ -26,7 +26,7 @@ import pydicom
 import pytest
 import sqlalchemy as sa
 from checker import Promise
-from conftest import CountFault, MakeGateway, Tell
+from fault_fixtures import CountFault, MakeGateway, Tell
 from fuzzing import ABORT, ASSOCIATE_AC, ASSOCIATE_RQ, MR, P_DATA, RELEASE, pdu, pdv
 from load import AnswerLog, Modality, SeriesMaker, encode
 from lone_receiver import LoneReceiver

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from checker import check
-from conftest import CountFault, MakeGateway, Tell
+from fault_fixtures import CountFault, MakeGateway, Tell
 from load import AnswerLog, Load, Modality
 from parts import Gateway
 from pydicom.dataset import Dataset

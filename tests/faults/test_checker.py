@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from checker import Answer, Promise, Report, check
-from conftest import MakeGateway
+from fault_fixtures import MakeGateway
 from fault_pacs import Stored
 from load import AnswerLog, Modality, SeriesMaker
 from pydicom.dataset import Dataset
@@ -30,11 +30,12 @@ class Well:
     answers: list[Answer]
     stored: list[Stored]
 
-    def execute(self, statement: Any) -> None:
+    def execute(self, *statements: Any) -> None:
         """Change the truth."""
         database = Database(self.settings.database_url)
         with database.write() as connection:
-            connection.execute(statement)
+            for statement in statements:
+                connection.execute(statement)
         database.close()
 
     def file_of(self, table: sa.Table) -> Path:
@@ -44,7 +45,7 @@ class Well:
             path = connection.execute(sa.select(table.c.path).order_by(table.c.id)).scalars().first()
         database.close()
         assert path is not None
-        return self.settings.spool_dir / path
+        return self.settings.spool_dir / str(path)
 
     def put(self, relative: str) -> None:
         """A file in the spool."""
@@ -166,9 +167,9 @@ PLANTED: dict[str, tuple[set[Promise], Callable[[Well], Any]]] = {
     ),
     "a result lacks an instance": (
         {Promise.WHOLE, Promise.KNOWN, Promise.NO_ORPHAN},
-        lambda well: (
-            well.execute(sa.delete(delivery_instance).where(delivery_instance.c.derived_id == 1)),
-            well.execute(sa.delete(derived).where(derived.c.id == 1)),
+        lambda well: well.execute(
+            sa.delete(delivery_instance).where(delivery_instance.c.derived_id == 1),
+            sa.delete(derived).where(derived.c.id == 1),
         ),
     ),
     "the count of a series is wrong": (
@@ -179,9 +180,9 @@ PLANTED: dict[str, tuple[set[Promise], Callable[[Well], Any]]] = {
     ),
     "a result has no delivery": (
         {Promise.DELIVERED, Promise.KNOWN},
-        lambda well: (
-            well.execute(sa.delete(delivery_instance).where(delivery_instance.c.delivery_id.in_(_first_delivery()))),
-            well.execute(sa.delete(delivery).where(_one(delivery))),
+        lambda well: well.execute(
+            sa.delete(delivery_instance).where(delivery_instance.c.delivery_id.in_(_first_delivery())),
+            sa.delete(delivery).where(_one(delivery)),
         ),
     ),
     "the destination has not got an instance": ({Promise.DELIVERED}, lambda well: well.stored.pop()),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 from commitment_peers import CommittingPacs, Reports, asking, information, request
-from conftest import CountFault, MakeGateway
+from fault_fixtures import CountFault, MakeGateway
 from load import AnswerLog, Modality, SeriesMaker
 from parts import Gateway
 from pydicom.dataset import Dataset

@@ -23,7 +23,7 @@ import psutil
 import pytest
 import redis
 import sqlalchemy as sa
-from conftest import CountFault, MakeGateway, Tell
+from fault_fixtures import CountFault, MakeGateway, Tell
 from load import AnswerLog, Load, Modality
 from parts import Gateway
 from pydicom.dataset import Dataset

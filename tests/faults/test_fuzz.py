@@ -27,7 +27,7 @@ import fuzzing
 import pydicom
 import pytest
 from checker import Answer, Promise
-from conftest import CountFault, Tell
+from fault_fixtures import CountFault, Tell
 from fuzzing import DataSetCase, StreamCase
 from lone_receiver import LoneReceiver
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from conftest import CountFault, MakeGateway
+from fault_fixtures import CountFault, MakeGateway
 from load import AnswerLog, Modality, SeriesMaker
 from parts import Gateway
 from pydicom.dataset import Dataset

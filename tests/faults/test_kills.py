@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from conftest import CountFault, MakeGateway, Tell
+from fault_fixtures import CountFault, MakeGateway, Tell
 from load import AnswerLog, Load, Modality
 from parts import Gateway
 from pydicom.dataset import Dataset

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import CountFault
+from fault_fixtures import CountFault
 from fork_server import Forked, ForkServer
 from postgresql_server import PostgresqlServer
 

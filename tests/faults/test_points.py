@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 import sqlalchemy as sa
-from conftest import CountFault, MakeGateway
+from fault_fixtures import CountFault, MakeGateway
 from load import AnswerLog, Modality, Sent, SeriesMaker
 from parts import Gateway, Part
 from pydicom.dataset import Dataset
@@ -19,7 +19,8 @@ from pydicom.dataset import Dataset
 import gateway as source
 from gateway.errors import ConfigurationError
 from gateway.killpoints import POINTS, VARIABLE, arm
-from gateway.store import outbox
+from gateway.store.outbox import PROCESS
+from gateway.store.tables import outbox
 
 # which process comes to the points of a stage
 PART_OF = {
@@ -70,9 +71,7 @@ class Line:
     def announced(self, stage: str) -> bool:
         """Whether the outbox says that the broker knows of everything for a stage, and there is something."""
         with self.gateway.database().read() as connection:
-            rows = connection.execute(
-                sa.select(outbox.outbox.c.published_at).where(outbox.outbox.c.stage == stage)
-            ).scalars()
+            rows = connection.execute(sa.select(outbox.c.published_at).where(outbox.c.stage == stage)).scalars()
             times = list(rows)
         return bool(times) and None not in times
 
@@ -89,7 +88,7 @@ def _lost_announcement(line: Line, point: str) -> None:
     line.part("process.claimed").kill()
     line.send()
     until = time.monotonic() + 30
-    while not line.announced(outbox.PROCESS):
+    while not line.announced(PROCESS):
         assert time.monotonic() < until, "no job was announced"
         time.sleep(0.05)
     redis.Redis(unix_socket_path=str(line.gateway.settings.broker_socket)).flushall()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 import pytest
 import sqlalchemy as sa
-from conftest import CountFault, MakeGateway
+from fault_fixtures import CountFault, MakeGateway
 from load import AnswerLog, Association, Modality, Sent, SeriesMaker, changed
 from parts import Gateway
 from pydicom.dataset import Dataset
@@ -168,9 +169,9 @@ def test_three_senders_of_one_uid_at_the_same_moment_leave_one_row_and_no_byte_i
         every = make(2)
         other = [changed(sent, ImageComments=f"edited {number}") for sent in every]
         at_once(
-            lambda one=every: Modality(node.port, "LEFT", answers).send(one),
-            lambda one=every: Modality(node.port, "RIGHT", answers).send(one),
-            lambda one=other: Modality(node.port, "EDITOR", answers).send(one),
+            partial(Modality(node.port, "LEFT", answers).send, every),
+            partial(Modality(node.port, "RIGHT", answers).send, every),
+            partial(Modality(node.port, "EDITOR", answers).send, other),
         )
     node.check(answers).require_kept()
     count_fault("odd series", rounds)
