@@ -392,7 +392,9 @@ class Retention(_Section):
     history_days: float = Field(
         1825.0, description="what is known of a series after its files: timeline, jobs, UIDs of results", ge=0
     )
-    log_days: float = Field(90.0, description="associations that carried nothing that is still here, and refusals", ge=0)
+    log_days: float = Field(
+        90.0, description="associations that carried nothing that is still here, and refusals", ge=0
+    )
 
 
 class Database(_Section):

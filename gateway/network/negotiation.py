@@ -177,7 +177,7 @@ def _role_requests(proposed: Sequence[ProposedContext]) -> list[SCP_SCU_RoleSele
     return items
 
 
-def _roles(primitive: A_ASSOCIATE) -> dict[UID, tuple[bool, bool]]:
+def _roles(primitive: A_ASSOCIATE) -> dict[UID, tuple[bool | None, bool | None]]:
     """SCU and SCP role of the requestor by SOP Class, as far as role selection was spoken of."""
     return {
         item.sop_class_uid: (bool(item.scu_role), bool(item.scp_role))
@@ -187,14 +187,15 @@ def _roles(primitive: A_ASSOCIATE) -> dict[UID, tuple[bool, bool]]:
 
 
 def _agreed(
-    results: Sequence[PresentationContext], requestor_roles: Callable[[PresentationContext], tuple[bool, bool]]
+    results: Sequence[PresentationContext],
+    requestor_roles: Callable[[PresentationContext], tuple[bool | None, bool | None]],
 ) -> dict[int, AgreedContext]:
     return {
         context.context_id: AgreedContext(
             context.context_id,
             str(context.abstract_syntax),
             str(context.transfer_syntax[0]),
-            *requestor_roles(context),
+            *map(bool, requestor_roles(context)),
         )
         for context in results
         if context.result == 0 and context.context_id is not None and context.transfer_syntax

@@ -39,8 +39,9 @@ def reporter_of(settings: Settings, database: Database, spool: Spool) -> Reporte
 
 def _peers(settings: Settings) -> Mapping[str, DestinationAddress]:
     """Addresses by AE title: destinations, and above them the peers, which were named for this."""
-    destinations = [one for one in settings.destinations.values() if one.stow_url is None]
-    return {one.ae_title: _address(settings, one) for one in (*destinations, *settings.peers.values())}
+    entities: list[Destination | Peer] = [one for one in settings.destinations.values() if one.stow_url is None]
+    entities += settings.peers.values()
+    return {one.ae_title: _address(settings, one) for one in entities}
 
 
 def _address(settings: Settings, entity: Destination | Peer) -> DestinationAddress:

@@ -10,7 +10,7 @@ from pipelines.metrics.ct import contrast_to_noise, frequency_at, hu_bias, noise
 def test_the_spectrum_of_white_noise_is_flat_and_holds_its_variance() -> None:
     noise = np.random.default_rng(0).normal(0, 12, (80, 64, 64)).astype(np.float32)
     spectrum = noise_spectrum(noise, spacing_mm=0.7)
-    assert spectrum.power[1:] == pytest.approx(144 * 0.7**2, rel=0.15)
+    assert spectrum.power[2:] == pytest.approx(144 * 0.7**2, rel=0.1)  # the trend is gone from the lowest
     # the ring up to the limiting frequency holds pi / 4 of the square
     assert spectrum.sigma_hu == pytest.approx(12 * np.sqrt(np.pi / 4), rel=0.03)
 
@@ -20,7 +20,7 @@ def test_coarser_noise_has_a_lower_mean_frequency_and_a_trend_is_none() -> None:
     coarse = np.stack([gaussian_filter(patch, 1.5) for patch in fine])
     assert noise_spectrum(coarse, 0.7).mean_frequency_per_mm < 0.5 * noise_spectrum(fine, 0.7).mean_frequency_per_mm
     slope = np.tile(np.linspace(0, 100, 64, dtype=np.float32), (64, 1))
-    assert noise_spectrum([slope], 0.7).sigma_hu < 1e-6
+    assert noise_spectrum([slope], 0.7).sigma_hu < 1e-5
     with pytest.raises(ValueError, match="no patch"):
         noise_spectrum([], 0.7)
 

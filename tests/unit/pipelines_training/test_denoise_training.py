@@ -16,13 +16,11 @@ from pipelines.training.body_bank import BodyBank, build_body_bank
 from pipelines.training.dose_baselines import noise_sigma, tuned
 from pipelines.training.dose_evaluation import evaluate, held_out
 from pipelines.training.recipe import (
-    RECIPES,
     BodySets,
     DenoiseRecipe,
     DenoiserSizes,
     DenoiseSchedule,
     HounsfieldScale,
-    read_recipe,
 )
 from pipelines.training.release import release
 from pipelines.training.tasks import DENOISE
@@ -182,15 +180,7 @@ def test_a_run_is_evaluated_and_released(recipe: DenoiseRecipe, tmp_path: Path) 
     assert f"{quarter['methods']['nlm']['psnr_db']['mean']:.2f}" in (weights / "card.md").read_text(encoding="utf-8")
 
 
-def test_validation_slices_are_none_of_training_or_test() -> None:
-    recipe = read_recipe(RECIPES / "ct-denoise.toml")
-    assert isinstance(recipe, DenoiseRecipe)
-    sets = recipe.phantoms
-    training = range(sets.train_first_seed, sets.train_first_seed + sets.train_patients)
-    validation = range(sets.validation_first_seed, sets.validation_first_seed + sets.validation_patients)
-    test = range(sets.test_first_seed, sets.test_first_seed + sets.test_patients)
-    assert not set(training) & set(validation) | set(training) & set(test) | set(validation) & set(test)
-    assert sets.test_patients >= 30
+def test_half_precision_may_not_change_two_hu() -> None:
     assert DENOISE.half_precision_limit * 2047.5 < 2
 
 

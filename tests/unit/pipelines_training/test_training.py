@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.phantoms.sequences import DRAWN
 from pipelines.training.losses import discriminator_loss, generator_loss
 from pipelines.training.pix2pix import Pix2Pix
-from pipelines.training.recipe import RECIPES, TranslationRecipe, read_recipe
+from pipelines.training.recipe import RECIPES, RELEASED, TranslationRecipe, read_recipe
 from pipelines.training.release import load_generator
-from pipelines.training.trainer import BEST, Pair, translate
+from pipelines.training.tasks import task_of
+from pipelines.training.trainer import BEST, WEIGHTS, Pair, read_generator, translate
 
 Draw = Callable[[np.random.Generator], Pair]
 
@@ -66,12 +68,10 @@ def test_a_deadline_leaves_a_state_to_resume(
     assert resumed.step == 0
 
 
-def test_the_shipped_recipe_is_the_papers_but_for_what_the_card_names() -> None:
-    recipe = read_recipe(RECIPES / "t2-to-stir.toml")
-    assert isinstance(recipe, TranslationRecipe)
-    assert (recipe.schedule.gan_weight, recipe.schedule.l1_weight) == (1.0, 100.0)
-    assert recipe.schedule.betas == (0.5, 0.999)
-    assert recipe.networks.layers == 3  # 70 x 70 patches
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_keeps_its_patients_apart(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert recipe.id == path.stem
     sets = recipe.phantoms
     training = range(sets.train_first_seed, sets.train_first_seed + sets.train_patients)
     validation = range(sets.validation_first_seed, sets.validation_first_seed + sets.validation_patients)
@@ -80,6 +80,33 @@ def test_the_shipped_recipe_is_the_papers_but_for_what_the_card_names() -> None:
     assert not set(training) & set(test)
     assert not set(validation) & set(test)
     assert sets.test_patients >= 30
+    network = task_of(recipe).network(recipe)
+    assert sum(parameter.numel() for parameter in network.parameters()) * 2 < 10e6  # bytes of the weights that ship
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("t*.toml")), ids=lambda path: path.stem)
+def test_every_translation_is_the_papers_but_for_what_the_cards_name(path: Path) -> None:
+    recipe = read_recipe(path)
+    assert isinstance(recipe, TranslationRecipe)
+    assert (recipe.schedule.gan_weight, recipe.schedule.l1_weight) == (1.0, 100.0)
+    assert recipe.schedule.betas == (0.5, 0.999)
+    assert recipe.networks.layers == 3  # 70 x 70 patches
+    assert set(recipe.contrasts.sources) | {recipe.contrasts.target} <= set(DRAWN)
+
+
+def test_training_can_go_on_from_released_weights(draw: Draw, blocks: list[Pair]) -> None:
+    recipe = read_recipe(RECIPES / "t2-to-tirm.toml")
+    assert isinstance(recipe, TranslationRecipe)
+    started = Pix2Pix(recipe, draw, blocks).generator.state_dict()
+    for name, value in read_generator(RELEASED / "t2-to-stir" / WEIGHTS).items():
+        torch.testing.assert_close(started[name], value, rtol=0, atol=0)
+
+
+def test_a_recipe_of_no_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.toml"
+    path.write_text('id = "odd"\nkind = "conjure"\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"kind: found 'conjure', expected one of translate, denoise"):
+        read_recipe(path)
 
 
 @pytest.mark.parametrize(

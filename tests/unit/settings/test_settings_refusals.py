@@ -27,7 +27,7 @@ PACS = '[destinations.pacs]\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
         ('[listener.peers]\nCT1 = "10.0.0.0/33"', "found '10.0.0.0/33'; expected an address, a network such as"),
         ('[listener.peers]\n"BACK\\\\SLASH" = "*"', "characters without a backslash"),
         ('[listener]\nprivate_sop_classes = ["1..2"]', "found '1..2'; expected a UID: numbers between dots"),
-        ('[spool]\nreserve_bytes = -1', "spool.reserve_bytes"),
+        ("[spool]\nreserve_bytes = -1", "spool.reserve_bytes"),
         ('[node]\nae_title = ""', "node.ae_title: found ''; expected 1 to 16 printable ASCII characters"),
         ('[node]\nae_title = "SEVENTEEN_LETTERS"', "node.ae_title: found 'SEVENTEEN_LETTERS'; expected 1 to 16"),
         ("[node]\nae_title = 'BACK\\SLASH'", "characters without a backslash"),
@@ -40,7 +40,7 @@ PACS = '[destinations.pacs]\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
         ('[process]\ndevice = "gpu"', "process.device: found 'gpu'; expected auto, cpu, cuda or cuda:N"),
         ('log_format = "xml"', "log_format: found 'xml'; expected 'auto', 'json' or 'console'"),
         ('[destinations.pacs]\nhost = "pacs"\nport = 104', "destinations.pacs: found no ae_title; expected ae_title, "),
-        ('[destinations.pacs]\nstow_url = "ftp://pacs/"', "destinations.pacs.stow_url: found another form; expected http"),
+        ('[destinations.pacs]\nstow_url = "ftp://pacs/"', "destinations.pacs.stow_url: found another form; expected"),
         (PACS + 'stow_url = "https://pacs/"', "destinations.pacs: found ae_title, host or port beside stow_url"),
         (PACS + 'token_file = "token"', "destinations.pacs: found token_file without stow_url"),
         (

@@ -47,7 +47,10 @@ def _add_refusals() -> None:
         sa.Column("last_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_refusal")),
         sa.UniqueConstraint(
-            "address", "calling_ae_title", "called_ae_title", "reason",
+            "address",
+            "calling_ae_title",
+            "called_ae_title",
+            "reason",
             name=op.f("uq_refusal_address_calling_ae_title_called_ae_title_reason"),
         ),
     )
@@ -98,8 +101,10 @@ def _add_commitment() -> None:
         sa.Column("accepted_at", sa.Float(), nullable=True),
         sa.Column("reported_at", sa.Float(), nullable=True),
         sa.ForeignKeyConstraint(
-            ["delivery_id"], ["delivery.id"],
-            name=op.f("fk_delivery_commitment_delivery_id_delivery"), ondelete="CASCADE",
+            ["delivery_id"],
+            ["delivery.id"],
+            name=op.f("fk_delivery_commitment_delivery_id_delivery"),
+            ondelete="CASCADE",
         ),
         sa.PrimaryKeyConstraint("transaction_uid", name=op.f("pk_delivery_commitment")),
     )
