@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,8 @@ from gateway.store.refusals import RefusalBook
 
 _BEAT_EVERY_S = 5.0
 _DRAIN_S = 20.0
+# a thread that comes back from a sync waits this long at most for the one that writes rows
+_SWITCH_S = 0.0005
 _MOST_PROCESSES = 4  # beyond these the disk is what takes the time
 READY = b"ready"
 GONE = b"gone "
@@ -51,6 +54,7 @@ class Channel:
 def run(settings: Settings, stopping: threading.Event, index: int = 0, channel: Channel | None = None) -> None:
     """Receive until `stopping` is set, or the channel ends; then let open associations end."""
     _allow_descriptors()
+    sys.setswitchinterval(_SWITCH_S)
     database = Database(settings.database_url)
     name = f"scp-{index}@{socket.gethostname()}"
     refusals = RefusalBook(database)
