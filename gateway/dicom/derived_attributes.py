@@ -106,10 +106,12 @@ def writable(text: str, ds: Dataset) -> str:
     ]
     for encoding in ["ascii", *(convert_encodings(declared) if declared else ())]:
         try:
-            text.encode(encoding)
+            encoded = text.encode(encoding)
         except (UnicodeEncodeError, LookupError):
             continue
-        return text
+        # ISO_IR 13 is JIS X 0201, of which each letter is one byte; what Python calls so has two-byte letters, too
+        if encoding != "shift_jis" or len(encoded) == len(text):
+            return text
     return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode("ascii")
 
 

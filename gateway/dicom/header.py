@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +154,8 @@ class _Values:
         self._encodings = _encodings(found.get(_TAGS["SpecificCharacterSet"], b""))
 
     def text(self, keyword: str) -> str:
-        value = self._found.get(_TAGS[keyword], b"")[:_LARGEST_VALUE_BYTES]
-        if b"\x1b" in value:
-            text = charset.decode_bytes(value, self._encodings, _DELIMITERS)
-        else:
-            text = value.decode(self._encodings[0], errors="replace")
-        return text.replace("\0", "").strip()  # no text has NUL inside, and a database may not take it
+        value = self._found.get(_TAGS[keyword], b"")
+        return _text(value[:_LARGEST_VALUE_BYTES], self._encodings) if value else ""
 
     def uid(self, keyword: str, *, expected: str | None = None) -> str:
         text = self._found.get(_TAGS[keyword], b"").decode("ascii", errors="replace").strip(" \0")
@@ -195,7 +192,17 @@ class _Values:
         return int.from_bytes(value, "little") if len(value) == 2 else None
 
 
-def _encodings(character_set: bytes) -> list[str]:
+@lru_cache(maxsize=1024)  # most texts are the same in every instance of a series
+def _text(value: bytes, encodings: tuple[str, ...]) -> str:
+    if b"\x1b" in value:
+        text: str = charset.decode_bytes(value, list(encodings), _DELIMITERS)
+    else:
+        text = value.decode(encodings[0], errors="replace")
+    return text.replace("\0", "").strip()  # no text has NUL inside, and a database may not take it
+
+
+@lru_cache(maxsize=64)
+def _encodings(character_set: bytes) -> tuple[str, ...]:
     """The Python encodings of a Specific Character Set; of an unknown one Latin-1, which decodes all."""
     text = character_set.decode("ascii", errors="replace").rstrip(" \0")
     if not text.isprintable():
@@ -205,8 +212,8 @@ def _encodings(character_set: bytes) -> list[str]:
         )
     terms = [term.strip(" ") for term in text.split("\\")]
     if all(term in charset.python_encoding for term in terms):
-        return charset.convert_encodings(terms)
-    return ["iso8859"]
+        return tuple(charset.convert_encodings(terms))
+    return ("iso8859",)
 
 
 def _along_normal(position: Vector, orientation: Vector) -> float | None:

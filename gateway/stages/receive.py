@@ -178,16 +178,17 @@ class _Instance:
         reached("receive.synced")
         place = spool.link_received(file, header.series_instance_uid, header.sop_instance_uid)
         reached("receive.linked")
-        sync_folder(place.path.parent)
+        sync_folder(place.folder)
         reached("receive.durable")
         if place.placed is Placed.BESIDE and self._receive.on_conflict == "refuse":
             return self._refuse_other_bytes(place)
         self._receive.recorder.put(
             Arrived(
                 header,
-                StoredFile(spool.relative(place.path), file.size_bytes, file.sha256),
+                StoredFile(spool.relative(place.path), file.size_bytes, ""),
                 _caller(self._request.association),
                 place.pending,
+                file.data_set_bytes,
             )
         )
         self._receive.room.is_there()

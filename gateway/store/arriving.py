@@ -40,9 +40,14 @@ class Placed(Enum):
 class Place:
     """Where a file lies, and under which name of the incoming folder it is found until its row is committed."""
 
-    path: Path
+    path: str
     placed: Placed
-    pending: Path | None
+    pending: str | None
+
+    @property
+    def folder(self) -> str:
+        """The folder of its series."""
+        return self.path.rpartition("/")[0]
 
 
 class Arriving:
@@ -52,24 +57,19 @@ class Arriving:
     """
 
     def __init__(self, incoming: Path, prefix: bytes, require_room: Callable[[int], None]) -> None:
-        self._part = incoming / f"{uuid.uuid4().hex}.part"
+        # plain text: a Path costs more than the system call that it is made for
+        self._part = f"{incoming}/{uuid.uuid4().hex}.part"
         self._prefix_bytes = len(prefix)
         self._require_room = require_room
         self._unwritten: list[Buffer] = [prefix]
         self.size_bytes = len(prefix)
         require_room(len(prefix))
         self._descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._hash = hashlib.sha256()
 
     @property
     def data_set_bytes(self) -> int:
         """How much of the data set has come."""
         return self.size_bytes - self._prefix_bytes
-
-    @property
-    def sha256(self) -> str:
-        """SHA-256 of the data set so far."""
-        return self._hash.hexdigest()
 
     def write(self, *pieces: Buffer) -> None:
         """Append to the data set."""
@@ -77,11 +77,9 @@ class Arriving:
         self._require_room(size)
         _write_all(self._descriptor, [*self._unwritten, *pieces])
         self._unwritten = []
-        # the disk begins while the digest is computed and the header is read: the sync waits for what is left then
+        # the disk begins while more arrives and the header is read: the sync waits for what is left then
         _sync_file_range(self._descriptor, 0, 0, _WRITE)
         self.size_bytes += size
-        for piece in pieces:
-            self._hash.update(piece)
 
     @contextmanager
     def content(self) -> Iterator[tuple[Content, int]]:
@@ -96,20 +94,20 @@ class Arriving:
         """The bytes are on disk."""
         os.fsync(self._descriptor)
 
-    def link(self, folder: Path, stem: str) -> Place:
+    def link(self, folder: str, stem: str) -> Place:
         """Give it its name in the folder of its series, without overwriting any; `sync_folder` makes that durable.
 
         What stands before the data set also tells who sent it, so it is not compared.
         """
         # a link, not a rename: of two associations with the same UID at once, neither may overwrite the other, and the
         # name in the incoming folder is what a restart finds until the row is committed
-        first = folder / f"{stem}.dcm"
+        first = f"{folder}/{stem}.dcm"
         if self._link(first):
             return Place(first, Placed.NEW, self._part)
         try:
             if self._is_same(first):
                 return Place(first, Placed.SAME, self._take_hold(first))
-            beside = folder / f"{stem}.{self.sha256[:32]}.dcm"
+            beside = f"{folder}/{stem}.{self._digest()[:32]}.dcm"
             if self._link(beside):
                 return Place(beside, Placed.BESIDE, self._part)
             return Place(beside, Placed.BESIDE, self._take_hold(beside))
@@ -118,12 +116,12 @@ class Arriving:
 
     def quarantine(self, folder: Path) -> Path | None:
         """Keep it, whatever it is, among what was refused; None when that cannot be."""
-        place = folder / f"{self._part.stem}.dcm"
+        place = folder / f"{Path(self._part).stem}.dcm"
         try:
             if self._unwritten:
                 _write_all(self._descriptor, self._unwritten)
             self.sync()
-            self._part.rename(place)
+            Path(self._part).rename(place)
         except OSError:
             self.discard()
             return None
@@ -139,25 +137,29 @@ class Arriving:
     def discard(self) -> None:
         """Remove it from the incoming folder."""
         self.close()
-        self._part.unlink(missing_ok=True)
+        Path(self._part).unlink(missing_ok=True)
 
-    def _take_hold(self, same: Path) -> Path:
+    def _take_hold(self, same: str) -> str:
         """Use the file that is there instead of this one; a second name of it keeps retention away from it."""
-        held = self._part.with_name(f"{uuid.uuid4().hex}.part")
+        held = f"{os.path.dirname(self._part)}/{uuid.uuid4().hex}.part"  # noqa: PTH120 - as `_part`
         os.link(same, held)
         self.discard()
         return held
 
-    def _link(self, place: Path) -> bool:
+    def _link(self, place: str) -> bool:
         try:
             os.link(self._part, place)
         except FileExistsError:
             return False
         return True
 
-    def _is_same(self, other: Path) -> bool:
+    def _digest(self) -> str:
+        with self.content() as (content, start):
+            return hashlib.sha256(memoryview(content)[start:]).hexdigest()
+
+    def _is_same(self, other: str) -> bool:
         """Whether the file at `other` ends with this very data set."""
-        with other.open("rb") as file, self.content() as (content, start):
+        with Path(other).open("rb") as file, self.content() as (content, start):
             size = os.fstat(file.fileno()).st_size
             if size < self.data_set_bytes:
                 return False
@@ -168,7 +170,7 @@ class Arriving:
             )
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path | str) -> None:
     """The names in a folder are on disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -49,12 +49,16 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A durable instance that wants its row; `pending` is its second name in the spool, kept until it has it."""
+    """A durable instance that wants its row; `pending` is its second name in the spool, kept until it has it.
+
+    `data_set_bytes` is the length of the data set, which is the end of the file, as long as `file` lacks its digest.
+    """
 
     header: InstanceHeader
     file: StoredFile
     caller: Caller
-    pending: Path | None = None
+    pending: Path | str | None = None
+    data_set_bytes: int | None = None
 
 
 _KEPT_BESIDE = "SOP Instance UID is stored already with other bytes; the first is used, this one is kept beside it"

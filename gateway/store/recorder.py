@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from sqlalchemy.exc import DBAPIError
@@ -119,7 +119,8 @@ class Recorder:
             return self._changed.wait_for(lambda: self._unsettled == 0, timeout_s)
 
     def _run(self) -> None:
-        while batch := self._next_batch():
+        while waiting := self._next_batch():
+            batch = [self._with_digest(entry) for entry in waiting]
             if not self._write(batch):
                 log.warning("rows not recorded", rows=self._unsettled, found_again="at the next start")
                 return
@@ -137,6 +138,18 @@ class Recorder:
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             self._hurry = self._hurry and bool(self._waiting)
             return batch
+
+    def _with_digest(self, entry: Entry) -> Entry:
+        """The entry of a received file with the digest of its data set, which the sender did not have to wait for."""
+        if not isinstance(entry, Arrived) or entry.data_set_bytes is None:
+            return entry
+        try:
+            sha256 = self._spool.digest(entry.file.path, entry.data_set_bytes)
+        except OSError as error:
+            reason = f"received, but the disk does not give it back ({error.strerror}); check the disk"
+            log.error("file not read", path=entry.file.path, reason=error.strerror)
+            return Refused(entry.caller, 0x0000, reason, entry.file.path)
+        return replace(entry, file=replace(entry.file, sha256=sha256), data_set_bytes=None)
 
     def _write(self, batch: Sequence[Entry]) -> bool:
         """Record a batch, however long the database is away; False when it is still away long after the stop."""

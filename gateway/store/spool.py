@@ -17,7 +17,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gateway.errors import ConfigurationError, NotDicom, OutOfResources
@@ -91,10 +91,11 @@ class Spool:
         """Whether the file lies in an incoming folder."""
         return file.is_relative_to(self.folder / "incoming")
 
-    def settle(self, pending: Path | None) -> None:
+    def settle(self, pending: Path | str | None) -> None:
         """The row of a received file is committed: it needs no second name any more."""
         if pending is not None:
-            pending.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(pending)  # noqa: PTH108 - once for each instance that is received
 
     def look_everywhere(self) -> None:
         """Let the next SCP that starts look for files without rows in the whole spool: the database is another one."""
@@ -136,10 +137,12 @@ class Spool:
 
     def link_received(self, arriving: Arriving, series_uid: str, sop_instance_uid: str) -> Place:
         """Give a synced file its name among the received ones; durable once the folder of that name is synced."""
-        folder = self.folder_of(series_uid)
-        if not folder.is_dir():
-            self._make_folder(folder)
-        return arriving.link(folder, name_of(sop_instance_uid))
+        folder, stem = self.folder_of(series_uid), name_of(sop_instance_uid)
+        while True:
+            try:
+                return arriving.link(str(folder), stem)
+            except FileNotFoundError:  # the first instance of its series
+                self._make_folder(folder)
 
     def folder_of(self, series_uid: str) -> Path:
         """Where the received instances of a series lie."""
@@ -154,9 +157,15 @@ class Spool:
             return first
         return next((place for place in folder.glob(f"{stem}.*.dcm") if place.samefile(file)), None)
 
-    def relative(self, file: Path) -> str:
+    def relative(self, file: Path | str) -> str:
         """The path that a row holds."""
-        return str(file.relative_to(self.folder))
+        return str(file).removeprefix(f"{self.folder}/")
+
+    def digest(self, relative: str, last_bytes: int) -> str:
+        """SHA-256 of the end of a file. Raises OSError."""
+        with self.path(relative).open("rb") as file:
+            file.seek(-last_bytes, os.SEEK_END)
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def keep_derived(
         self, job_id: str, attempt: int, profile: str, files: Iterator[tuple[str, bytes]]

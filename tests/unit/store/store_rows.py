@@ -63,9 +63,10 @@ def receive_file(spool: Spool, series_uid: str, sop_instance_uid: str, *data_set
     arriving.write(*data_set)
     arriving.sync()
     place = spool.link_received(arriving, series_uid, sop_instance_uid)
-    sync_folder(place.path.parent)
+    sync_folder(place.folder)
     arriving.close()
-    return StoredFile(spool.relative(place.path), arriving.size_bytes, arriving.sha256)
+    relative = spool.relative(place.path)
+    return StoredFile(relative, arriving.size_bytes, spool.digest(relative, arriving.data_set_bytes))
 
 
 def route(
