@@ -9,7 +9,7 @@ demo:
 test:
 	@deploy/setup.sh test
 	@$(MAKE) --no-print-directory check
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadfile
 
 check:
 	.venv/bin/ruff check .
