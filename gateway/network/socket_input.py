@@ -10,6 +10,7 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Callable
 
 from gateway.network.association_lost import TooSlow, TransportLost
 
@@ -85,9 +86,9 @@ class SocketInput:
             left = self.buffered
             self._buffer[:left] = self._buffer[self._start :]
             self._start, self._end = 0, left
+        room = self._buffer[self._end :]
         try:
-            self._sock.settimeout(remaining(self.deadline))
-            count = self._sock.recv_into(self._buffer[self._end :])
+            count = by(self.deadline, self._sock, lambda: self._sock.recv_into(room))
         except TimeoutError:
             raise TooSlow(_TOO_SLOW) from None
         except OSError as error:
@@ -113,6 +114,22 @@ class SocketInput:
                 self.fill()
             whole += self.take(count - len(whole))
         return bytes(whole)
+
+
+def by(deadline: float, sock: socket.socket, call: Callable[[], int]) -> int:
+    """What `call` on the socket gives; raises TimeoutError at the deadline.
+
+    Setting a timeout is a system call, so one that is shorter than it has to be stays until it has passed for nothing.
+    """
+    while True:
+        left = remaining(deadline)
+        set_before = sock.gettimeout()
+        if set_before is None or not 0 < set_before <= left:
+            sock.settimeout(left)
+        try:
+            return call()
+        except TimeoutError:
+            sock.settimeout(remaining(deadline))
 
 
 def remaining(deadline: float) -> float:

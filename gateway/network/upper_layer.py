@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 
 from gateway.network.association_lost import (
     AbortReason,
@@ -25,7 +26,7 @@ from gateway.network.association_lost import (
     TooSlow,
     TransportLost,
 )
-from gateway.network.socket_input import Buffers, SocketInput, remaining
+from gateway.network.socket_input import Buffers, SocketInput, by, remaining
 from gateway.network.statuses import Rejection
 
 __all__ = [
@@ -256,8 +257,7 @@ class UpperLayer:
         unsent = memoryview(pdu)
         try:
             while unsent:
-                self._sock.settimeout(remaining(deadline))
-                unsent = unsent[self._sock.send(unsent) :]
+                unsent = unsent[by(deadline, self._sock, partial(self._sock.send, unsent)) :]
         except TimeoutError:
             raise TooSlow("the peer stopped taking data") from None
         except OSError as error:

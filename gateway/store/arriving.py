@@ -51,14 +51,13 @@ class Place:
 
 
 class Arriving:
-    """A file that is being written into the incoming folder; the bytes of `prefix` precede the data set.
+    """A file that is being written under the name `part`, a new one; the bytes of `prefix` precede the data set.
 
     `require_room` raises OutOfResources. Raises OSError.
     """
 
-    def __init__(self, incoming: Path, prefix: bytes, require_room: Callable[[int], None]) -> None:
-        # plain text: a Path costs more than the system call that it is made for
-        self._part = f"{incoming}/{uuid.uuid4().hex}.part"
+    def __init__(self, part: str, prefix: bytes, require_room: Callable[[int], None]) -> None:
+        self._part = part  # plain text: a Path costs more than the system call that it is made for
         self._prefix_bytes = len(prefix)
         self._require_room = require_room
         self._unwritten: list[Buffer] = [prefix]

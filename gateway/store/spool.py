@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +30,7 @@ from gateway.store.intake import StoredFile
 _FREE_SPACE_IS_OLD_AFTER_S = 0.5
 _LOCKED_WITHIN_S = 60.0
 _ASK_AGAIN_S = 0.1
+_AT_ONCE_BYTES = 2 * 1024 * 1024
 _LOOK_EVERYWHERE = "look-everywhere"
 
 
@@ -44,6 +47,7 @@ class Spool:
         self.reserve_bytes = reserve_bytes
         self.process = process
         self._incoming = folder / "incoming" / process
+        self._run, self._count = uuid.uuid4().hex, itertools.count()
         self._free_bytes = 0
         self._asked_at = float("-inf")
         for name in (self._incoming, folder / "received", folder / "derived", folder / "quarantine"):
@@ -133,7 +137,8 @@ class Spool:
 
     def receive(self, prefix: bytes) -> Arriving:
         """A file for one instance that is about to arrive. Raises OutOfResources and OSError, as its writing does."""
-        return Arriving(self._incoming, prefix, self.require_room)
+        # counted, for a random name is a system call for each instance; `_run` keeps those of a predecessor apart
+        return Arriving(f"{self._incoming}/{self._run}-{next(self._count)}.part", prefix, self.require_room)
 
     def link_received(self, arriving: Arriving, series_uid: str, sop_instance_uid: str) -> Place:
         """Give a synced file its name among the received ones; durable once the folder of that name is synced."""
@@ -163,9 +168,11 @@ class Spool:
 
     def digest(self, relative: str, last_bytes: int) -> str:
         """SHA-256 of the end of a file. Raises OSError."""
-        with self.path(relative).open("rb") as file:
+        with self.path(relative).open("rb", buffering=0) as file:
             file.seek(-last_bytes, os.SEEK_END)
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            if last_bytes > _AT_ONCE_BYTES:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.sha256(file.read()).hexdigest()
 
     def keep_derived(
         self, job_id: str, attempt: int, profile: str, files: Iterator[tuple[str, bytes]]
