@@ -80,7 +80,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        when=_when, age=_age, seconds=_seconds, bytes=_bytes, tone=_tone, query=lambda values: urlencode(values)
+        when=_when,
+        age=_age,
+        seconds=_seconds,
+        bytes=_bytes,
+        tone=_tone,
+        plain=_plain,
+        query=lambda values: urlencode(values),
     )
     return environment
 
@@ -103,6 +109,15 @@ def _seconds(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
+def _plain(value: Any) -> str:
+    """What an event has to tell, as a person would write it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _bytes(number: float) -> str:

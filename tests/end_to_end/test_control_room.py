@@ -120,8 +120,11 @@ def test_the_first_day(page: Page, node: Sandbox, phantom: WritePhantom, pacs: S
     storescu(node.port, files)
     page.locator("tbody a").first.click()
     page.evaluate("window.notReloaded = true")
+    page.get_by_text("Timeline", exact=True).click()
     expect(page.get_by_text("DELIVERED", exact=True)).to_be_visible(timeout=90_000)
     assert page.evaluate("window.notReloaded")
+    # what was opened stays open while the part around it loads itself again
+    expect(page.locator(".timeline li.good").filter(has_text="delivered")).to_be_visible()
     assert len(pacs.received) == before + len(files)
     require_accessible(page)
 

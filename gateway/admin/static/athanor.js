@@ -48,7 +48,20 @@ function confirmations() {
   });
 }
 
+// What a person opened stays open when the part around it loads itself again.
+function keepOpen() {
+  const key = (details) => `${details.closest("[aria-labelledby]")?.getAttribute("aria-labelledby")} ${details.querySelector("summary").textContent}`;
+  let open = new Set();
+  document.body.addEventListener("htmx:beforeSwap", (event) => {
+    open = new Set([...event.detail.target.querySelectorAll("details[open]")].map(key));
+  });
+  document.body.addEventListener("htmx:afterSwap", (event) => {
+    for (const details of event.detail.target.querySelectorAll("details")) if (open.has(key(details))) details.open = true;
+  });
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  keepOpen();
   localTimes(document);
   confirmations();
   listen();
