@@ -6,6 +6,7 @@ SQLite in WAL mode with synchronous=FULL serves one machine; PostgreSQL serves s
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_TIMEOUT_S = 30.0
+_ASK_AGAIN_S = 0.05
 LOCK_OF_MIGRATIONS, LOCK_OF_THE_CLOCK = 0x41544801, 0x41544802  # PostgreSQL advisory locks: "ATH" and a number
 # how soon a server that went without a word is missed (libpq, seconds but for the last, milliseconds)
 _LIBPQ = {
@@ -200,9 +202,23 @@ def _cause(error: Exception) -> str:
 
 def _sqlite_connect(connection: sqlite3.Connection, _: object) -> None:
     connection.isolation_level = None  # the begin event below opens transactions itself
-    connection.execute("PRAGMA journal_mode=WAL")
+    _use_wal(connection)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Turn a new database to WAL; of two that do so at once, SQLite lets one fail without waiting."""
+    until = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(_ASK_AGAIN_S)
+        else:
+            return
 
 
 def _sqlite_begin(connection: Connection) -> None:
