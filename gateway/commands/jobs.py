@@ -107,8 +107,8 @@ def show(which: Which, json: Json = False) -> None:
 @app.command("retry")
 def retry(which: Which, json: Json = False) -> None:
     """Run the jobs of a series again that ended without a result, or whose result was lost before it was sent."""
-    spool = Spool(console.settings().spool_dir, "commands")
     with console.database() as database, database.write() as connection:
+        spool = Spool(console.settings().spool_dir, "commands")
         detail = reports.series_detail(connection, _find(connection, which))
         again = [
             job["id"]

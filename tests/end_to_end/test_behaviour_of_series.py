@@ -135,7 +135,7 @@ def test_a_series_that_cannot_be_used_says_why(node: Node, series: WriteSeries) 
     assert "Image Type is DERIVED" in detail["reason"]
     detail = node.finished(series_uid(unmatched))
     assert (detail["state"], detail["jobs"]) == ("UNMATCHED", [])
-    assert detail["reason"] == "none of 6 rules matches"
+    assert detail["reason"] == "none of 5 rules matches"
     assert all(rule["outcome"] != "won" for rule in detail["selection"]["rules"])
     assert not any(node.results(paths) for paths in every)
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import psutil
 import pydicom
 import pytest
+import sqlalchemy as sa
 from modality import MakeGateway, WritePhantom, detail_of, series_uid
 
 from gateway.commands.sandbox import Sandbox, SmallPacs
 from gateway.store import heartbeats, reports
 from gateway.store.database import Database
+from gateway.store.tables import instance
 
 TO_PACS = """
 [[rules]]
@@ -179,13 +181,13 @@ def test_scp_killed_in_the_middle_of_an_association_keeps_what_it_acknowledged(
     report = own_gateway.send(sources, on_answer=kill_after_four)
     assert not report.is_delivered
     wait_for("the SCP is back", lambda: own_gateway.send(sources[:1]).is_delivered)
-    with own_database.read() as connection:
-        import sqlalchemy as sa
 
-        from gateway.store.tables import instance
+    def known() -> set[str]:
+        with own_database.read() as connection:
+            return set(connection.execute(sa.select(instance.c.sop_instance_uid)).scalars())
 
-        known = set(connection.execute(sa.select(instance.c.sop_instance_uid)).scalars())
-    assert set(acknowledged) <= known
+    # their files are durable, and whoever starts next gives them their rows
+    wait_for("what was acknowledged has its rows", lambda: set(acknowledged) <= known())
     # the modality sends the study again, as modalities do: the series comes back whole, once
     assert own_gateway.send(sources).is_delivered
     own_gateway.wait_until_finished(own_database, uid, 120)

@@ -78,7 +78,11 @@ class Loaded:
         self.gateway.wait_until_ready()
         report = self.gateway.check(self.answers)
         report.require_kept()
-        assert set(report.jobs) <= {JobState.SUCCEEDED}, report.jobs
+        # a series that closed while its sender was refused may lack instances; the revision with all of them succeeds
+        with self._database.read() as connection:
+            last = connection.execute(sa.select(job.c.state).where(~job.c.superseded)).scalars().all()
+        self._database.close()
+        assert set(last) <= {JobState.SUCCEEDED}, report.jobs
         return report.summary()
 
 

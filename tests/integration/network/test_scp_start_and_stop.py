@@ -57,12 +57,13 @@ def test_stopping_lets_an_association_finish(listen: Listen, recorder: Recorder)
         return StoreAnswer(0)
 
     recorder.answer = hold
+    port = scp.port
     with ThreadPoolExecutor() as pool:
-        sending = pool.submit(storescu, scp.port, sample("CT_small.dcm"))
+        sending = pool.submit(storescu, port, sample("CT_small.dcm"))
         assert busy.wait(10)
         stopping = pool.submit(scp.stop, 10.0)
         until = time.monotonic() + 5
-        while echoscu(scp.port).returncode == 0:  # the door is closed while the association goes on
+        while echoscu(port).returncode == 0:  # the door is closed while the association goes on
             assert time.monotonic() < until
         go_on.set()
         stopping.result(10)

@@ -123,7 +123,7 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(node: Node) -> Non
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (('"t2-to-stir"', '"t3-to-stir"'), "rule stir, pipeline: found t3-to-stir; expected one of t2-to-stir"),
+        (('"t2-to-stir"', '"t3-to-stir"'), "rule stir, pipeline: found t3-to-stir; expected one of "),
         (('["pacs"]', '["archive"]'), "rule stir, destinations: found archive; expected one of pacs"),
         (("EchoTime", "EchoTimes"), "EchoTimes"),
         (("between", "betwen"), "betwen"),
