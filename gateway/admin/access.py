@@ -13,6 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable
 from threading import Lock
+from typing import Any
 from urllib.parse import urlsplit
 
 from argon2 import PasswordHasher
@@ -106,23 +107,23 @@ class Access:
     def _of_session(self, digest: str) -> Somebody | None:
         with self._database.read() as connection:
             found = people.of_session(connection, digest, idle_s=IDLE_S, longest_s=LONGEST_S)
-        if found is None:
-            return None
-        somebody, is_due = found
-        if is_due:
-            with self._database.write() as connection:
-                people.touch_session(connection, digest)
-        return somebody
+        return self._seen(found, people.touch_session, digest)
 
     def _of_key(self, digest: str) -> Somebody | None:
         with self._database.read() as connection:
             found = people.of_key(connection, digest)
+        return self._seen(found, people.touch_key, digest)
+
+    def _seen(
+        self, found: tuple[Somebody, bool] | None, touch: Callable[[Any, str], None], digest: str
+    ) -> Somebody | None:
+        """Who was found, after the use was written if that is due."""
         if found is None:
             return None
         somebody, is_due = found
         if is_due:
             with self._database.write() as connection:
-                people.touch_key(connection, digest)
+                touch(connection, digest)
         return somebody
 
     def _verifies(self, password_hash: str | None, password: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from collections.abc import Mapping
 from fastapi import HTTPException, Request
 
 from gateway import logs
+from gateway.admin import access
 
 log = logs.get("web")
 
@@ -45,4 +45,4 @@ def new_token() -> str:
 
 def digest_of(token: str) -> str:
     """What the settings hold of a token."""
-    return _PREFIX + hashlib.sha256(token.encode()).hexdigest()
+    return _PREFIX + access.digest_of(token)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from gateway.domain.schedule import RetrySchedule
 from gateway.network.commitment_in import Commitments
 from gateway.network.destination import DestinationAddress
-from gateway.network.tls import TlsFiles
 from gateway.settings import Destination, Peer, Settings
 from gateway.stages.commit import Committer, Listener
+from gateway.stages.deliver import entity_address
 from gateway.stages.vouch import Reporter, Voucher
 from gateway.store.database import Database
 from gateway.store.spool import Spool
@@ -45,17 +45,7 @@ def _peers(settings: Settings) -> Mapping[str, DestinationAddress]:
 
 
 def _address(settings: Settings, entity: Destination | Peer) -> DestinationAddress:
-    tls = entity.tls
-    return DestinationAddress(
-        ae_title=entity.ae_title,
-        host=entity.host,
-        port=entity.port,
-        calling_ae_title=settings.node.ae_title,
-        tls=TlsFiles(tls.certificate, tls.key, tls.ca) if tls else None,
-        tls_server_name=tls.server_name or None if tls else None,
-        connect_timeout_s=settings.deliver.connect_timeout_s,
-        response_timeout_s=settings.deliver.response_timeout_s,
-    )
+    return entity_address(entity, settings.deliver, settings.node.ae_title)
 
 
 def _schedule(settings: Settings) -> RetrySchedule:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway import audit, logs, metrics
 from gateway.dicom.secondary_capture import require_marks
@@ -26,7 +26,7 @@ from gateway.network.statuses import is_taken
 from gateway.network.stow import StowAddress
 from gateway.network.tls import TlsFiles
 from gateway.network.transfer import Address, transfer
-from gateway.settings import Deliver, Destination, Settings
+from gateway.settings import Deliver, Destination, Peer, Settings
 from gateway.store import deliveries
 from gateway.store.database import Database
 from gateway.store.deliveries import Claim, ToSend
@@ -242,10 +242,8 @@ def quiet_now(settings: Settings) -> dict[str, float | None]:
 
 def address_of(destination: Destination, settings: Deliver, calling_ae_title: str) -> Address:
     """A destination of the settings as it is sent to."""
-    tls = destination.tls
-    files = TlsFiles(tls.certificate, tls.key, tls.ca) if tls else None
-    server_name = tls.server_name or None if tls else None
     if destination.stow_url is not None:
+        files, server_name = _tls_of(destination)
         return StowAddress(
             url=destination.stow_url,
             token_file=destination.token_file,
@@ -255,15 +253,25 @@ def address_of(destination: Destination, settings: Deliver, calling_ae_title: st
             response_timeout_s=settings.response_timeout_s,
             batch_bytes=destination.batch_bytes,
         )
+    # each piece and each answer has its deadline; how many there are is not the destination's fault
+    return replace(entity_address(destination, settings, calling_ae_title), total_timeout_s=math.inf)
+
+
+def entity_address(entity: Destination | Peer, settings: Deliver, calling_ae_title: str) -> DestinationAddress:
+    """An application entity of the settings as it is called."""
+    files, server_name = _tls_of(entity)
     return DestinationAddress(
-        ae_title=destination.ae_title,
-        host=destination.host,
-        port=destination.port,
+        ae_title=entity.ae_title,
+        host=entity.host,
+        port=entity.port,
         calling_ae_title=calling_ae_title,
         tls=files,
         tls_server_name=server_name,
         connect_timeout_s=settings.connect_timeout_s,
         response_timeout_s=settings.response_timeout_s,
-        # each piece and each answer has its deadline; how many there are is not the destination's fault
-        total_timeout_s=math.inf,
     )
+
+
+def _tls_of(entity: Destination | Peer) -> tuple[TlsFiles | None, str | None]:
+    tls = entity.tls
+    return (TlsFiles(tls.certificate, tls.key, tls.ca), tls.server_name or None) if tls else (None, None)
