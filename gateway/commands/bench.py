@@ -65,6 +65,7 @@ def ingest(
     open_associations: Annotated[
         int | None, typer.Option("--open", help="instead: with so many idle associations open", min=1, max=10_000)
     ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="delete nothing before the end")] = False,
     json: Json = False,
 ) -> None:
     """Instances received per second, beside DCMTK storescp, pynetdicom's storescp and Orthanc where installed.
@@ -77,7 +78,7 @@ def ingest(
     elif open_associations is not None:
         bench_growth.open_associations(open_associations, json)
     else:
-        bench_ingest.ingest(rounds, instances, json)
+        bench_ingest.ingest(rounds, instances, keep, json)
 
 
 def _round(sandbox: Sandbox, database: Database, pacs: SmallPacs, paths: list[Path]) -> dict[str, float]:

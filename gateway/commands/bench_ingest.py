@@ -68,8 +68,11 @@ Rates = Mapping[str, Mapping[str, list[float]]]
 """Instances per second: workload, then receiver, then one figure a round."""
 
 
-def ingest(rounds: int, instances: int, json_output: bool) -> None:
-    """Run every workload against every receiver in alternating rounds; print medians and ratios."""
+def ingest(rounds: int, instances: int, keep: bool, json_output: bool) -> None:
+    """Run every workload against every receiver in alternating rounds; print medians and ratios.
+
+    Without `keep`, what a receiver wrote is deleted before the next one writes.
+    """
     workloads = (
         Workload("ct", "CT", 512, instances, 1),
         Workload("mr", "MR", 256, instances, 1),
@@ -89,7 +92,7 @@ def ingest(rounds: int, instances: int, json_output: bool) -> None:
                     for receiver in (*receivers, None):
                         found = rates[workload.name][receiver.name if receiver else LIMIT]
                         progress.update(bar, description=f"{workload.name} to {receiver.name if receiver else LIMIT}")
-                        found.append(_measure(folder, studies[workload.name], receiver))
+                        found.append(_measure(folder, studies[workload.name], receiver, keep=keep))
                         progress.advance(bar)
     except DeliveryError as error:
         console.fail(str(error))
@@ -98,7 +101,7 @@ def ingest(rounds: int, instances: int, json_output: bool) -> None:
     _report(workloads, receivers, rates, json_output)
 
 
-def _measure(folder: Path, studies: Sequence[Sequence[Path]], receiver: Receiver | None) -> float:
+def _measure(folder: Path, studies: Sequence[Sequence[Path]], receiver: Receiver | None, *, keep: bool) -> float:
     """Instances per second from the first request to the last answer, over all associations together."""
     place = Path(tempfile.mkdtemp(prefix="receiver-", dir=folder))
     try:
@@ -109,7 +112,8 @@ def _measure(folder: Path, studies: Sequence[Sequence[Path]], receiver: Receiver
             with running(receiver, place, port):
                 seconds = send_at_once(Peer(receiver.ae_title, port), studies)
     finally:
-        shutil.rmtree(place)
+        if not keep:
+            shutil.rmtree(place)
     return sum(map(len, studies)) / seconds
 
 
@@ -191,7 +195,7 @@ def _quietly(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _start_storescp(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    return _quietly(["storescp", "--fork", "-aet", "STORESCP", "-od", str(folder), str(port)], folder)
+    return _quietly([_program("storescp") or "", "--fork", "-aet", "STORESCP", "-od", str(folder), str(port)], folder)
 
 
 def _start_pynetdicom(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -205,7 +209,7 @@ def _start_orthanc(folder: Path, port: int) -> subprocess.Popen[bytes]:
         "HttpPort": free_port(), "Plugins": [], "DicomAlwaysAllowEcho": True,
     }  # fmt: skip
     (folder / "orthanc.json").write_text(json.dumps(configuration))
-    return _quietly(["Orthanc", str(folder / "orthanc.json")], folder)
+    return _quietly([_program("orthanc") or "", str(folder / "orthanc.json")], folder)
 
 
 RECEIVERS = (
@@ -217,7 +221,14 @@ RECEIVERS = (
 
 
 def _is_installed(name: str) -> bool:
-    return name == "pynetdicom" or shutil.which({"storescp": "storescp", "orthanc": "Orthanc"}[name]) is not None
+    return name == "pynetdicom" or _program(name) is not None
+
+
+def _program(name: str) -> str | None:
+    """Where DCMTK's storescp or Orthanc is installed; pynetdicom puts a storescp of its own beside our Python."""
+    ours = Path(sys.executable).parent
+    elsewhere = (folder for folder in os.get_exec_path() if Path(folder) != ours)
+    return shutil.which({"orthanc": "Orthanc"}.get(name, name), path=os.pathsep.join(elsewhere))
 
 
 def _report(workloads: Sequence[Workload], receivers: Sequence[Receiver], rates: Rates, json_output: bool) -> None:

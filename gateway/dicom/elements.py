@@ -8,6 +8,7 @@ decodes the whole header later pays some hundred bytes of memory for an element 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from mmap import mmap
@@ -38,6 +39,23 @@ _length_32 = Struct("<I").unpack_from
 
 Encoded = bytes | mmap
 """A data set in memory, or in a file that is mapped into it."""
+
+
+class Beginning(bytes):
+    """The first bytes of a data set, whose length is that of the whole: enough where only pixel data follows."""
+
+    whole_bytes: int
+
+    @classmethod
+    def of(cls, first: bytes, whole_bytes: int) -> Beginning:
+        """`first`, of a data set of `whole_bytes`."""
+        beginning = cls(first)
+        beginning.whole_bytes = whole_bytes
+        return beginning
+
+    def __len__(self) -> int:
+        """Of the whole data set."""
+        return self.whole_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +94,17 @@ def find_elements(
 
     Raises NotDicom for bytes that are not a whole data set, for a header over its limits, for a wanted element that
     comes twice and for elements of the command or file meta groups, which have no place in a data set (PS3.5 7.1).
+    Of a `Beginning` it also raises NotDicom where more of the data set is needed: ask again with the whole.
     """
+    try:
+        return _find(encoded, wanted, implicit=implicit, start_at=start_at, limits=limits)
+    except struct.error:
+        raise NotDicom(f"data set: found its first {memoryview(encoded).nbytes} bytes, expected more of it") from None
+
+
+def _find(
+    encoded: Encoded, wanted: frozenset[int], *, implicit: bool, start_at: int, limits: HeaderLimits
+) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     budget = _Budget(limits)
     header_bytes = 0
@@ -101,7 +129,9 @@ def find_elements(
             _too_large(limits)
         if tag in wanted:
             _require_plain(tag, vr, found)
-            found[tag] = encoded[start:position]
+            found[tag] = value = encoded[start:position]
+            if len(value) < position - start:
+                _truncated(tag, position, start + len(value))
     return found
 
 

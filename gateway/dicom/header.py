@@ -10,11 +10,10 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pydicom
 from pydicom import charset
@@ -57,8 +56,7 @@ _REFUSED_SYNTAXES: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class InstanceHeader:
+class InstanceHeader(NamedTuple):
     """The values of one SOP Instance that receive stores; "", () or None where the data set has none.
 
     slice_position_mm is Image Position (Patient) projected on the slice normal; None without a plane, as in

@@ -11,6 +11,7 @@ registered root   ``<root>.<n>``, n a number of at least 112 bits. Every UID bel
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from hashlib import sha256
 from uuid import UUID, uuid5
 
@@ -34,6 +35,7 @@ _SHARED_ROOTS = {
 }
 
 
+@lru_cache(maxsize=4096)  # of each instance the same few are asked again and again
 def is_valid_uid(text: str) -> bool:
     """Whether `text` has the form of PS3.5 9.1: components of digits between dots, at most 64 characters.
 

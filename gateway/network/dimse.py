@@ -11,6 +11,7 @@ import time
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from gateway.domain.uids import is_valid_uid
 from gateway.network.upper_layer import (
@@ -39,8 +40,7 @@ class CommandField(IntEnum):
     RESPONSE = 0x8000
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """A command set: the elements of the services spoken here; None is absent. Text is as sent, without padding."""
 
     command_field: int
@@ -84,22 +84,30 @@ _ELEMENTS = (
     (0x1031, "move_originator_message_id", "US"),
 )
 _BY_ELEMENT = {element: (attribute, vr) for element, attribute, vr in _ELEMENTS}
+_PLACES = tuple((element, Command._fields.index(attribute), vr) for element, attribute, vr in _ELEMENTS)
+
+_pack_element = struct.Struct("<HHL").pack
+_pack_number = struct.Struct("<HHLH").pack
+_pack_group_length = struct.Struct("<HHLL").pack
+_unpack_element = struct.Struct("<HHL").unpack_from
 
 
 def encode_command(command: Command) -> bytes:
     """The command set as Implicit VR Little Endian, group length first (PS3.7 6.3.1)."""
-    body = bytearray()
-    for element, attribute, vr in _ELEMENTS:
-        value = getattr(command, attribute)
+    parts = []
+    for element, place, vr in _PLACES:
+        value = command[place]
         if value is None:
             continue
         if vr == "US":
-            encoded = struct.pack("<H", value)
+            parts.append(_pack_number(0, element, 2, value))
         else:
-            encoded = value.encode("ascii", "replace")
-            encoded += (b"\0" if vr == "UI" else b" ") * (len(encoded) % 2)
-        body += struct.pack("<HHL", 0, element, len(encoded)) + encoded
-    return struct.pack("<HHLL", 0, 0, 4, len(body)) + bytes(body)
+            encoded = str(value).encode("ascii", "replace")
+            if len(encoded) % 2:
+                encoded += b"\0" if vr == "UI" else b" "
+            parts += _pack_element(0, element, len(encoded)), encoded
+    body = b"".join(parts)
+    return _pack_group_length(0, 0, 4, len(body)) + body
 
 
 def decode_command(encoded: bytes) -> Command:
@@ -108,23 +116,21 @@ def decode_command(encoded: bytes) -> Command:
     Raises ProtocolViolation: not a command set, a wrong length, or no Command Field.
     """
     values: dict[str, int | str] = {}
-    offset = 0
-    while offset < len(encoded):
-        if offset + 8 > len(encoded):
+    offset, end = 0, len(encoded)
+    while offset < end:
+        if offset + 8 > end:
             raise ProtocolViolation("a command set that ends inside an element")
-        group, element, length = struct.unpack_from("<HHL", encoded, offset)
-        offset += 8
-        value = encoded[offset : offset + length]
-        offset += length
-        if group != 0 or len(value) != length:
+        group, element, length = _unpack_element(encoded, offset)
+        start, offset = offset + 8, offset + 8 + length
+        if group != 0 or offset > end:
             raise ProtocolViolation(f"element ({group:04X},{element:04X}) of {length} bytes in a command set")
         if element not in _BY_ELEMENT:
             continue
         attribute, vr = _BY_ELEMENT[element]
         if vr != "US":
-            values[attribute] = value.decode("ascii", "replace").strip("\0 ")
+            values[attribute] = encoded[start:offset].decode("ascii", "replace").strip("\0 ")
         elif length == 2:
-            values[attribute] = int.from_bytes(value, "little")
+            values[attribute] = encoded[start] | encoded[start + 1] << 8
         else:
             raise ProtocolViolation(f"command element (0000,{element:04X}) of {length} bytes; 2 are expected")
     if "command_field" not in values:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from gateway.network.association_lost import TooSlow, TransportLost
 
-BUFFER_BYTES = 512 * 1024
+BUFFER_BYTES = 1024 * 1024  # a CT instance of 512 x 512 is written at once
 _KEPT = 16
 _TOO_SLOW = "nothing more arrived in time"
 

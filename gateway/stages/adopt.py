@@ -1,6 +1,6 @@
 """Adopt: what a dead receiver left in the spool gets its rows, before its successor receives anything.
 
-A received file keeps a second name in the incoming folder of its process until its row is committed, so only those
+A received file keeps a second name in the incoming folder of its process until its row has its digest, so only those
 names are looked at, however large the spool is. The whole spool is searched when `Spool.look_everywhere` asked for it,
 as after the database was restored from a backup, and when the database knows no instance at all.
 """
@@ -84,12 +84,17 @@ class _Adopter:
             known = self._known(map(self.spool.relative, batch))
             found = [one for file in batch if self.spool.relative(file) not in known and (one := self._read(file))]
             known = self._known(one.file.path for one in found)
-            for one in found:
-                if one.file.path in known:
-                    self.spool.settle(one.pending)
+            self._seal([one for one in found if one.file.path in known])
             going = self._going(one.file.path for one in found if one.pending is None)
             adopted += self._record([one for one in found if one.file.path not in known | going])
         return adopted
+
+    def _seal(self, recorded: list[Arrived]) -> None:
+        """They have their rows; whether these have their digests, nobody knows."""
+        with self.database.write() as connection:
+            intake.seal(connection, {one.file.path: one.file.sha256 for one in recorded})
+        for one in recorded:
+            self.spool.settle(one.pending)
 
     def _going(self, paths: Iterable[str]) -> set[str]:
         """Those of `paths` that retention is about to delete: they have no row, and are not to get one."""

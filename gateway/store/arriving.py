@@ -80,6 +80,10 @@ class Arriving:
         _sync_file_range(self._descriptor, 0, 0, _WRITE)
         self.size_bytes += size
 
+    def beginning(self, most: int) -> bytes:
+        """Up to `most` bytes of the data set, from its first on."""
+        return os.pread(self._descriptor, most, self._prefix_bytes)
+
     @contextmanager
     def content(self) -> Iterator[tuple[Content, int]]:
         """The file as it is in memory anyway, and where in it the data set begins."""

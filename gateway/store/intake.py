@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -40,7 +40,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """Where the bytes are, relative to the spool, and what they are; of a received file, `sha256` of the data set."""
+    """Where the bytes are, relative to the spool, and what they are.
+
+    `sha256` of a received file is that of its data set, and empty until `seal`.
+    """
 
     path: str
     size_bytes: int
@@ -49,9 +52,9 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A durable instance that wants its row; `pending` is its second name in the spool, kept until it has it.
+    """A durable instance that wants its row; `pending` is its second name in the spool, kept until it has its digest.
 
-    `data_set_bytes` is the length of the data set, which is the end of the file, as long as `file` lacks its digest.
+    `data_set_bytes` is the length of the data set, which is the end of the file; None when `file` has its digest.
     """
 
     header: InstanceHeader
@@ -169,6 +172,15 @@ def record_instances(
         reason, path = (_REPLACED, replaced) if replaced is not None else (_KEPT_BESIDE, one.file.path)
         record_quarantine(connection, one.caller, status=0x0000, reason=reason, path=path)
     return arrivals
+
+
+def seal(connection: Connection, digests: Mapping[str, str]) -> None:
+    """Record the digests of received files, by their paths; from now on a changed byte can be told."""
+    if digests:
+        connection.execute(
+            sa.update(instance).where(instance.c.path == sa.bindparam("of")).values(sha256=sa.bindparam("digest")),
+            [{"of": path, "digest": sha256} for path, sha256 in sorted(digests.items())],
+        )
 
 
 @dataclass(frozen=True, slots=True)

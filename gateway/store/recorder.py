@@ -1,10 +1,11 @@
-"""The recorder: rows for what was received, written behind the files, many in one transaction.
+"""The recorder: rows for what was received, written behind the files, many in one transaction; digests behind the rows.
 
-    association thread: file durable > queue > Success          recorder: queue > one transaction > second names removed
+    association thread: file durable > queue > Success
+    recorder: queue > one transaction > ... when nothing arrives: digest > one transaction > second names removed
 
 One queue in the order of what happened, so the end of an association is recorded after everything that it carried.
-Rows that a crash takes with it are found again in the spool. While the database is away the queue fills; when it is
-full, instances are refused until it is back.
+Rows and digests that a crash takes with it are made again from the spool. While the database is away the queue fills;
+when it is full, instances are refused until it is back.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 from typing import Self
 
 from sqlalchemy.exc import DBAPIError
@@ -30,8 +33,12 @@ from gateway.store.spool import Spool
 MOST_WAITING = 10_000
 """Rows that may wait for the database: about 30 MB, and twenty seconds of receiving at full speed."""
 
-_GATHER_S = 0.1  # far below the shortest quiet period, after which a series is judged
+_GATHER_S = 0.5  # a row costs four times as much in the batches of a tenth of a second
+_GATHER_SHARE = 0.25  # of the shortest quiet period, after which a series is judged
 _BATCH = 500
+_IDLE_S = 0.05
+_SEALED_AT_ONCE = 20
+_MOST_UNSEALED = 10_000  # names in the incoming folder, and some seconds of a restart
 _TRY_AGAIN_S = 1.0
 _STOP_WITHIN_S = 10.0
 
@@ -56,7 +63,26 @@ class Refused:
     path: str | None
 
 
-Entry = Caller | Arrived | Ended | Refused  # a Caller has opened an association
+@dataclass(frozen=True, slots=True)
+class _Unsealed:
+    """A recorded file whose digest is still to be made; its second name stays until then."""
+
+    path: str
+    data_set_bytes: int
+    pending: Path | str | None
+    caller: Caller
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """The digest of a recorded file, or why there is none."""
+
+    file: _Unsealed
+    sha256: str
+    fault: str = ""
+
+
+Entry = Caller | Arrived | Ended | Refused | _Sealed  # a Caller has opened an association
 
 
 class Recorder:
@@ -78,7 +104,9 @@ class Recorder:
         self._most_waiting = most_waiting
         self._changed = threading.Condition()
         self._waiting: deque[Entry] = deque()
+        self._gather_s = min(_GATHER_S, _GATHER_SHARE * judge_after_s)
         self._unsettled = 0  # waiting, or in the hands of the thread
+        self._unsealed: deque[_Unsealed] = deque()
         self._hurry = False
         self._stop = threading.Event()
         self._arrivals = audit.Arrivals()
@@ -112,44 +140,52 @@ class Recorder:
                 self._changed.notify_all()
 
     def flush(self, timeout_s: float) -> bool:
-        """Whether everything put before was recorded within `timeout_s`."""
+        """Whether everything put before was recorded within `timeout_s`, with its digest."""
         with self._changed:
             self._hurry = True
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: self._unsettled == 0, timeout_s)
+            return self._changed.wait_for(lambda: self._unsettled == 0 and not self._unsealed, timeout_s)
 
     def _run(self) -> None:
-        while waiting := self._next_batch():
-            batch = [self._with_digest(entry) for entry in waiting]
-            if not self._write(batch):
+        while (batch := self._next_batch()) or self._unsealed:
+            unsealed = self._due_to_seal(batch)
+            if not self._write([*batch, *map(self._seal, unsealed)]):
                 log.warning("rows not recorded", rows=self._unsettled, found_again="at the next start")
                 return
             with self._changed:
                 self._unsettled -= len(batch)
+                for _ in unsealed:
+                    self._unsealed.popleft()
                 self._changed.notify_all()
 
     def _next_batch(self) -> list[Entry]:
-        """What waits, once there is something: after a moment in which more may come. Empty when all is done."""
+        """What waits, once there is something: after a moment in which more may come.
+
+        Empty when all is done, and when nothing came for a moment and there are digests to make.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._stop.is_set())
-            self._changed.wait_for(
-                lambda: self._hurry or self._stop.is_set() or len(self._waiting) >= _BATCH, _GATHER_S
-            )
+            idle_s = _IDLE_S if self._unsealed else None
+            self._changed.wait_for(lambda: self._waiting or self._stop.is_set(), idle_s)
+            if self._waiting:
+                self._changed.wait_for(
+                    lambda: self._hurry or self._stop.is_set() or len(self._waiting) >= _BATCH, self._gather_s
+                )
             batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
             self._hurry = self._hurry and bool(self._waiting)
             return batch
 
-    def _with_digest(self, entry: Entry) -> Entry:
-        """The entry of a received file with the digest of its data set, which the sender did not have to wait for."""
-        if not isinstance(entry, Arrived) or entry.data_set_bytes is None:
-            return entry
+    def _due_to_seal(self, batch: Sequence[Entry]) -> list[_Unsealed]:
+        """Some of the oldest, when there is nothing else to do; when too many wait, as many as come with `batch`."""
+        if batch and len(self._unsealed) <= _MOST_UNSEALED:
+            return []
+        return list(islice(self._unsealed, max(len(batch), _SEALED_AT_ONCE)))
+
+    def _seal(self, file: _Unsealed) -> _Sealed:
         try:
-            sha256 = self._spool.digest(entry.file.path, entry.data_set_bytes)
+            return _Sealed(file, self._spool.digest(file.path, file.data_set_bytes))
         except OSError as error:
-            reason = f"received, but the disk does not give it back ({error.strerror}); check the disk"
-            log.error("file not read", path=entry.file.path, reason=error.strerror)
-            return Refused(entry.caller, 0x0000, reason, entry.file.path)
-        return replace(entry, file=replace(entry.file, sha256=sha256), data_set_bytes=None)
+            log.error("file not read", path=file.path, reason=error.strerror)
+            return _Sealed(file, "", f"received, but the disk does not give it back ({error.strerror}); check the disk")
 
     def _write(self, batch: Sequence[Entry]) -> bool:
         """Record a batch, however long the database is away; False when it is still away long after the stop."""
@@ -188,7 +224,8 @@ class Recorder:
             self._spool.settle(entry.pending)
 
     def _record(self, batch: Sequence[Entry]) -> None:
-        """One transaction; what was received has no need of its second name after it."""
+        """One transaction; a file that has its digest, or is to get none, has no need of its second name after it."""
+        sealed = [entry for entry in batch if isinstance(entry, _Sealed)]
         arrived = [entry for entry in batch if isinstance(entry, Arrived)]
         with self._database.write() as connection:
             callers = [entry for entry in batch if isinstance(entry, Caller)]
@@ -203,14 +240,24 @@ class Recorder:
                     )
                 elif isinstance(entry, Ended):
                     intake.end_association(connection, entry.association_id, entry.end)
+                elif isinstance(entry, _Sealed) and entry.fault:
+                    intake.record_quarantine(
+                        connection, entry.file.caller, status=0x0000, reason=entry.fault, path=None
+                    )
+            intake.seal(connection, {entry.file.path: entry.sha256 for entry in sealed if not entry.fault})
             if arrived:
                 reached("record.written")
         if arrived:
             reached("record.committed")
         for entry, arrival in zip(arrived, arrivals, strict=True):
-            self._spool.settle(entry.pending)
+            if entry.data_set_bytes is None:
+                self._spool.settle(entry.pending)
+            else:
+                self._unsealed.append(_Unsealed(entry.file.path, entry.data_set_bytes, entry.pending, entry.caller))
             if arrival is Arrival.CONFLICT:
                 log.warning("conflicting instance", association=entry.caller.association_id, path=entry.file.path)
+        for entry in sealed:
+            self._spool.settle(entry.file.pending)
         self._audit(batch)
 
     def _audit(self, batch: Sequence[Entry]) -> None:

@@ -1,6 +1,6 @@
 """The spool: where the bytes are. A file is durable before anybody is told that it exists.
 
-    incoming/<process>/   files being written, and a second name of each received file that has no row yet
+    incoming/<process>/   files being written, and a second name of each received file whose row or digest is to come
     incoming/<process>.lock   held by the process as long as it lives: what a dead one left is anybody's to adopt
     received/aa/<hash>/   received instances, one folder a series
     derived/<job>/        derived instances, one folder a job
@@ -47,6 +47,7 @@ class Spool:
         self.reserve_bytes = reserve_bytes
         self.process = process
         self._incoming = folder / "incoming" / process
+        self._received = str(folder / "received")  # plain text, as in `Arriving`
         self._run, self._count = uuid.uuid4().hex, itertools.count()
         self._free_bytes = 0
         self._asked_at = float("-inf")
@@ -142,17 +143,20 @@ class Spool:
 
     def link_received(self, arriving: Arriving, series_uid: str, sop_instance_uid: str) -> Place:
         """Give a synced file its name among the received ones; durable once the folder of that name is synced."""
-        folder, stem = self.folder_of(series_uid), name_of(sop_instance_uid)
+        folder, stem = self._folder_of(series_uid), name_of(sop_instance_uid)
         while True:
             try:
-                return arriving.link(str(folder), stem)
+                return arriving.link(folder, stem)
             except FileNotFoundError:  # the first instance of its series
-                self._make_folder(folder)
+                self._make_folder(Path(folder))
 
     def folder_of(self, series_uid: str) -> Path:
         """Where the received instances of a series lie."""
+        return Path(self._folder_of(series_uid))
+
+    def _folder_of(self, series_uid: str) -> str:
         series = name_of(series_uid)
-        return self.folder / "received" / series[:2] / series
+        return f"{self._received}/{series[:2]}/{series}"
 
     def place_of(self, file: Path, series_uid: str, sop_instance_uid: str) -> Path | None:
         """The name among the received instances of a file that is pending, or that is one of them."""

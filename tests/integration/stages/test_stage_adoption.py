@@ -62,6 +62,18 @@ def test_a_second_start_finds_nothing_to_do(line: Line, series: Series) -> None:
     assert line.count(tables.association) == 1
 
 
+def test_a_row_that_a_crash_left_without_its_digest_gets_it(line: Line, series: Series) -> None:
+    assert line.send(series(3)).is_delivered
+    before = rows_by_path(line)
+    with line.database.write() as connection:
+        connection.execute(sa.update(tables.instance).values(sha256=""))
+    for number, path in enumerate(received(line)):
+        (line.spool.folder / "incoming" / line.spool.process / f"{number}.part").hardlink_to(path)
+    assert adopt(line) == 0, "they have rows"
+    assert rows_by_path(line) == before
+    assert not list(line.spool.pending(line.spool.process))
+
+
 @on_sqlite
 def test_the_sender_may_send_again_what_was_adopted(line: Line, series: Series) -> None:
     paths = series(3)

@@ -24,7 +24,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from gateway.dicom.elements import DEFAULT_LIMITS, HeaderLimits
+from gateway.dicom.elements import DEFAULT_LIMITS, Beginning, HeaderLimits
 from gateway.dicom.header import (
     Attributes,
     InstanceHeader,
@@ -68,6 +68,25 @@ def header_of(
 
 def short(group: int, element: int, vr: bytes, value: bytes) -> bytes:
     return struct.pack("<HH2sH", group, element, vr, len(value)) + value
+
+
+@pytest.mark.parametrize("implicit", [False, True])
+@given(st.integers(0, 700))
+def test_the_beginning_of_a_data_set_says_the_same_as_the_whole_or_asks_for_it(implicit: bool, first: int) -> None:
+    ds = a_data_set()
+    ds.AdmittingDiagnosesDescription = "x" * 60
+    ds.ImageComments = "y" * 200  # follows every value that is wanted
+    ds.PixelData = b"\1\2" * 500
+    ds["PixelData"].VR = "OW"
+    data, syntax = encoded(ds, implicit=implicit), ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    whole = header_of(data, syntax)
+    beginning = Beginning.of(data[:first], len(data))
+    until_pixels = data.index(b"\xe0\x7f\x10\x00") + (8 if implicit else 12)
+    if first >= until_pixels:
+        assert header_of(beginning, syntax) == whole
+    else:
+        with pytest.raises(NotDicom):
+            header_of(beginning, syntax)
 
 
 @pytest.mark.parametrize("implicit", [False, True])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,12 @@ def arrive(spool: Spool, number: int, content: bytes = b"", caller: Caller = CAL
     file = receive_file(spool, series, one.sop_instance_uid, content or b"%d" % number)
     pending = next((path for path in spool.pending(spool.process) if path.samefile(spool.path(file.path))), None)
     return Arrived(one, file, caller, pending)
+
+
+def arrive_unseen(spool: Spool, number: int) -> Arrived:
+    """As `arrive`, while a recorder removes second names."""
+    one = header(number, "2.25.7")
+    return Arrived(one, receive_file(spool, "2.25.7", one.sop_instance_uid, b"%d" % number), CALLER)
 
 
 def counted(database: Database, table: sa.Table) -> int:
@@ -81,13 +89,77 @@ def test_the_end_of_an_association_is_never_recorded_before_what_it_carried(data
 
     sa.event.listen(database.engine, "before_cursor_execute", look)
     callers = [Caller(str(uuid.uuid4()), f"SENDER{n}", "ATHANOR", "127.0.0.1") for n in range(5)]
+    arrived = [arrive(spool, number, caller=caller) for number, caller in enumerate(callers, 1)]
     with recording(database, spool) as recorder:
-        for number, caller in enumerate(callers, 1):
+        for one, caller in zip(arrived, callers, strict=True):
             recorder.put(caller)
-            recorder.put(arrive(spool, number, caller=caller))
+            recorder.put(one)
             recorder.put(Ended(caller.association_id, AssociationState.RELEASED))
     assert len(ended) == 5
     assert all(before >= number for number, before in enumerate(ended, 1)), "each after its instance"
+
+
+def without_digest(arrived: Arrived) -> Arrived:
+    """As the receive stage hands it over."""
+    data_set_bytes = arrived.file.size_bytes - len(b"DICM")
+    return replace(arrived, file=replace(arrived.file, sha256=""), data_set_bytes=data_set_bytes)
+
+
+def digests(database: Database) -> dict[str, str]:
+    """What the rows say, by path."""
+    with database.read() as connection:
+        rows = connection.execute(sa.select(tables.instance.c.path, tables.instance.c.sha256)).all()
+    return {row.path: row.sha256 for row in rows}
+
+
+def test_a_digest_follows_its_row_when_nothing_arrives_and_then_the_second_name_goes(
+    database: Database, spool: Spool
+) -> None:
+    arrived = [arrive(spool, number, b"%d" % number * 9) for number in range(1, 60)]
+    left: list[int] = []
+
+    def look(connection: sa.Connection, _: object, statement: str, *__: object) -> None:
+        if statement.startswith("UPDATE instance"):
+            left.append(len(list(spool.pending("scp-0"))))
+
+    sa.event.listen(database.engine, "before_cursor_execute", look)
+    with recording(database, spool) as recorder:
+        recorder.put(CALLER)
+        for one in arrived:
+            recorder.put(without_digest(one))
+        assert recorder.flush(10)
+        assert digests(database) == {one.file.path: one.file.sha256 for one in arrived}
+        assert not list(spool.pending("scp-0"))
+    assert len(left) > 1, "a few at a time, so that no row waits long"
+    assert left[0] == 59, "every name is there as long as its digest is not"
+
+
+def test_digests_do_not_wait_for_ever_when_something_always_arrives(
+    database: Database, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.store.recorder._MOST_UNSEALED", 5)
+    monkeypatch.setattr("gateway.store.recorder._IDLE_S", 60.0)
+    with recording(database, spool) as recorder:
+        recorder.put(CALLER)
+        for number in range(1, 200):
+            recorder.put(without_digest(arrive_unseen(spool, number)))
+            time.sleep(0.002)
+        sealed = [digest for digest in digests(database).values() if digest]
+        assert len(sealed) > 20
+
+
+def test_a_file_that_the_disk_does_not_give_back_is_reported(database: Database, spool: Spool) -> None:
+    gone = arrive(spool, 1)
+    with recording(database, spool) as recorder:
+        spool.path(gone.file.path).unlink()
+        recorder.put(CALLER)
+        recorder.put(without_digest(gone))
+        assert recorder.flush(10)
+    with database.read() as connection:
+        reason = connection.execute(sa.select(tables.quarantine.c.reason)).scalar_one()
+    assert "No such file" in reason
+    assert "check the disk" in reason
+    assert not list(spool.pending("scp-0"))
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
