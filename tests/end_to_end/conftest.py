@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 from behaviour import node, series
+from browser import chromium, page
 from modality import MakeGateway, Orthanc, WritePhantom, running_orthanc
 
 from gateway.commands.phantom import write_phantom
 from gateway.commands.sandbox import Sandbox, SmallPacs, free_port
 from gateway.store.database import Database
 
-__all__ = ["node", "series"]  # fixtures, too
+__all__ = ["chromium", "node", "page", "series"]  # fixtures, too
 
 TO_PACS_AND_ORTHANC = """
 [[rules]]

@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 import pydicom
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from browser import picture, require_accessible, set_up
 from modality import MakeGateway, WritePhantom, storescu
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from gateway.commands.sandbox import Sandbox, SmallPacs, free_port
-
-PASSWORD = "a long enough password"
-# what makes the page wider than the window
-TOO_WIDE = """width => document.documentElement.scrollWidth <= width ? [] : [...document.querySelectorAll("main *")]
-    .filter(one => one.getBoundingClientRect().right > width && !one.closest(".scroll")).map(one => one.outerHTML)"""
-NARROW, WIDE = {"width": 390, "height": 800}, {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    program = shutil.which("chromium")
-    assert program, "chromium: not found; apt-get install chromium"
-    with sync_playwright() as playwright:
-        # root, as in a container, has no sandbox
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -44,47 +23,15 @@ def node(make_gateway: MakeGateway, pacs: SmallPacs) -> Sandbox:
     )
 
 
-@pytest.fixture
-def page(chromium: Browser, node: Sandbox) -> Iterator[Page]:
-    """A page that may ask nothing of another origin, and on which no script fails."""
-    context = chromium.new_context(viewport=WIDE, base_url=f"http://127.0.0.1:{node.settings.web.port}")
-    context.set_default_timeout(30_000)
-    page = context.new_page()
-    asked: set[str] = set()
-    failed: list[str] = []
-    page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
-    page.on("pageerror", lambda error: failed.append(str(error)))
-    page.on("console", lambda message: failed.append(message.text) if message.type == "error" else None)
-    yield page
-    context.close()
-    assert asked == {f"127.0.0.1:{node.settings.web.port}"}
-    assert not failed
-
-
-def require_accessible(page: Page) -> None:
-    """No serious finding of axe-core, at both widths, and nothing wider than the window."""
-    for size in (WIDE, NARROW):
-        page.set_viewport_size(size)  # type: ignore[arg-type]
-        found = Axe().run(page).response["violations"]
-        serious = [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")]
-        assert not serious, f"{page.url} at {size['width']}: {serious}"
-        assert page.evaluate(TOO_WIDE, size["width"]) == [], page.url
-    page.set_viewport_size(WIDE)  # type: ignore[arg-type]
-
-
 def test_the_first_day(page: Page, node: Sandbox, phantom: WritePhantom, pacs: SmallPacs) -> None:
     # set up, with the token of the log
-    token = re.search(r'"setup_token": "([^"]+)"', node.log_file.read_text())
-    assert token
     page.goto("/")
     expect(page).to_have_url(re.compile("/setup$"))
     require_accessible(page)
-    page.get_by_label("Set-up token").fill(token[1])
-    page.get_by_label("Your name").fill("ada")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Make the administrator").click()
+    set_up(page, node)
     expect(page.get_by_role("status").filter(has_text="The gateway is well.")).to_be_visible()
     require_accessible(page)
+    picture(page, "dashboard")
 
     # a rule, by the keyboard alone where it can be: wrong first, tried on a file, then right
     files = phantom(slices=8)
@@ -107,6 +54,7 @@ def test_the_first_day(page: Page, node: Sandbox, phantom: WritePhantom, pacs: S
     expect(page.get_by_text("stir would make a job.")).to_be_visible()
     page.get_by_role("button", name="Dry run").click()
     expect(page.get_by_text("No series with a kept header")).to_be_visible()
+    picture(page, "rule")
     page.get_by_label("Why, for the history").fill("the first rule")
     page.get_by_role("button", name="Activate").click()
     page.get_by_role("button", name="Yes").click()
@@ -127,6 +75,7 @@ def test_the_first_day(page: Page, node: Sandbox, phantom: WritePhantom, pacs: S
     expect(page.locator(".timeline li.good").filter(has_text="delivered")).to_be_visible()
     assert len(pacs.received) == before + len(files)
     require_accessible(page)
+    picture(page, "study")
 
     # what the rule would have done, and back to an earlier version
     page.goto("/rules/stir")
@@ -162,6 +111,7 @@ def test_the_first_day(page: Page, node: Sandbox, phantom: WritePhantom, pacs: S
     for place in ("/senders", "/people", "/audit"):
         page.goto(place)
         require_accessible(page)
+        picture(page, place.strip("/"))
     expect(page.get_by_text("activated a rule").first).to_be_visible()
 
 
@@ -173,10 +123,7 @@ def test_what_is_hostile_in_a_header_is_text_on_every_page(page: Page, node: San
         ds.PatientName, ds.SeriesDescription, ds.StudyDescription, ds.AccessionNumber = script, script, script, "<b>1"
         ds.save_as(file)
     storescu(node.port, [file])
-    page.goto("/login")
-    page.get_by_label("Name").fill("ada")
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
+    set_up(page, node)
     page.goto("/studies?text=document.title")
     page.locator("tbody a").first.click()
     expect(page.get_by_role("heading", level=1)).to_have_text(script)
