@@ -246,8 +246,8 @@ def _print_series(detail: dict[str, Any]) -> None:
         say(f"waits: {detail['waiting_for']}", indent=2)
     if detail["reason"]:
         say(detail["reason"], indent=2)
-    if not detail["jobs"]:
-        for rule in (detail["selection"] or {"rules": []})["rules"]:
+    for rule in (detail["selection"] or {"rules": []})["rules"]:
+        if not detail["jobs"] or rule["outcome"] == Outcome.PIPELINE_DISABLED:
             say(f"rule {rule['name']}: {_why_not(rule)}", indent=2)
     for job in detail["jobs"]:
         _print_job(job)
@@ -255,6 +255,8 @@ def _print_series(detail: dict[str, Any]) -> None:
 
 def _why_not(rule: dict[str, Any]) -> str:
     """Why a rule made no job: the conditions of its outermost level that do not hold."""
+    if rule["outcome"] == Outcome.PIPELINE_DISABLED:
+        return f"matches, but its pipeline is {rule['reason']}"
     if rule["outcome"] != Outcome.NOT_MATCHED:
         return str(rule["outcome"])
     trace = rule["trace"]
@@ -277,8 +279,8 @@ def _print_job(job: dict[str, Any]) -> None:
         f"{job['state']} at attempt {job['attempt']} of {job['max_attempts']}{superseded}",
         indent=2,
     )
-    if job["error"]:
-        say(job["error"], indent=4)
+    for words in filter(None, (job["waits_for"], job["error"])):
+        say(words, indent=4)
     for made in job["derived"]:
         say(f"made series {made['series_number']}: {made['instances']} instances ({made['profile']})", indent=4)
     for delivery in job["deliveries"]:

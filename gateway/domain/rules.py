@@ -134,19 +134,22 @@ class Outcome(StrEnum):
     SHADOWED = "shadowed"  # it matches, but a rule before it won and does not continue
     NOT_MATCHED = "not-matched"
     DISABLED = "disabled"
+    PIPELINE_DISABLED = "pipeline-disabled"  # it matches and decides, but somebody disabled its pipeline
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """One rule of the list: disabled ones are evaluated too, for the screen.
 
-    `role` is the part that a matching series plays, "" for a rule without inputs.
+    `role` is the part that a matching series plays, "" for a rule without inputs. `reason` says who disabled its
+    pipeline and why.
     """
 
     rule: Rule
     trace: Trace
     role: str
     outcome: Outcome
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +172,7 @@ class Selection:
                 {
                     "name": one.rule.name,
                     "outcome": one.outcome.value,
+                    "reason": one.reason,
                     "role": one.role,
                     "trace": one.trace.to_table(),
                 }
@@ -177,20 +181,32 @@ class Selection:
         }
 
 
-def select(rules: Sequence[Rule], lookup: Lookup, association: AssociationFacts) -> Selection:
-    """Ask every rule about one series: the first enabled one that matches wins, and any that it lets follow."""
+def select(
+    rules: Sequence[Rule],
+    lookup: Lookup,
+    association: AssociationFacts,
+    disabled_pipelines: Mapping[str, str] = MappingProxyType({}),
+) -> Selection:
+    """Ask every rule about one series: the first enabled one that matches wins, and any that it lets follow.
+
+    `disabled_pipelines` says of each pipeline that may make no job who disabled it and why. A rule with such a pipeline
+    still decides: a series never goes another way than its rule says because a pipeline is out of use.
+    """
     evaluations = []
     decided = False
     for rule in rules:
         trace, role = _evaluate(rule, lookup, association)
+        reason = ""
         if not rule.enabled:
             outcome = Outcome.DISABLED
         elif not trace.matched:
             outcome = Outcome.NOT_MATCHED
         else:
             outcome = Outcome.SHADOWED if decided else Outcome.WON
+            if outcome is Outcome.WON and rule.pipeline in disabled_pipelines:
+                outcome, reason = Outcome.PIPELINE_DISABLED, disabled_pipelines[rule.pipeline]
             decided = decided or not rule.continues
-        evaluations.append(Evaluation(rule, trace, role, outcome))
+        evaluations.append(Evaluation(rule, trace, role, outcome, reason))
     winners = [one.rule for one in evaluations if one.outcome is Outcome.WON]
     return Selection(tuple(evaluations), _conflicts(winners))
 

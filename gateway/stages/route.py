@@ -10,11 +10,11 @@ from gateway import logs, metrics
 from gateway.dicom.header import Attributes, read_attributes
 from gateway.dicom.loop_guard import OwnIdentity, find_marks
 from gateway.domain.conditions import AssociationFacts
-from gateway.domain.rules import HIGHEST_PRIORITY, Selection, select
+from gateway.domain.rules import HIGHEST_PRIORITY, Outcome, Selection, select
 from gateway.domain.states import SeriesState
 from gateway.errors import Unavailable
 from gateway.killpoints import reached
-from gateway.store import outbox, routing, rulebook
+from gateway.store import outbox, routing, rulebook, switches
 from gateway.store.database import Database
 from gateway.store.routing import NewJob, SeriesToRoute
 from gateway.store.spool import Spool
@@ -58,8 +58,9 @@ class Route:
             return
         with self.database.read() as connection:
             versions = rulebook.active(connection)
+            disabled = {name: switch.words for name, switch in switches.disabled(connection).items()}
         sender = AssociationFacts(to_route.calling_ae_title, to_route.called_ae_title, to_route.address)
-        selection = select([version.rule for version in versions], attributes.lookup, sender)
+        selection = select([version.rule for version in versions], attributes.lookup, sender, disabled)
         by_name = {version.rule.name: version for version in versions}
         new = [
             NewJob(
@@ -74,7 +75,7 @@ class Route:
         ]
         reached("route.decided")
         state = SeriesState.ROUTED if new else SeriesState.UNMATCHED
-        reason = None if new else f"none of {len(versions)} rules matches"
+        reason = None if new else _why_none(selection)
         self._end(to_route, state, reason=reason, attributes=attributes, selection=selection, new=new)
 
     def _marks(self, to_route: SeriesToRoute, headers: Sequence[Attributes]) -> str | None:
@@ -111,3 +112,11 @@ class Route:
             reached("route.written")
         reached("route.committed")
         log.info("routed", state=state.value, reason=reason, jobs=len(new))
+
+
+def _why_none(selection: Selection) -> str:
+    """Why no rule made a job."""
+    for one in selection.evaluations:
+        if one.outcome is Outcome.PIPELINE_DISABLED:
+            return f"rule {one.rule.name} matches, but its pipeline {one.rule.pipeline} is disabled"
+    return f"none of {len(selection.evaluations)} rules matches"

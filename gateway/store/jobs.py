@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from gateway.domain.states import DeliveryState, JobState, job_sources
-from gateway.store import outbox, timeline
+from gateway.store import outbox, switches, timeline
 from gateway.store.database import now
 from gateway.store.tables import (
     delivery,
@@ -73,6 +73,9 @@ def paths_of(connection: Connection, series_id: int) -> tuple[str, ...]:
 
 def claim(connection: Connection, job_id: str, owner: str, lease_s: float) -> Claim | None:
     """Take a queued job, or None when there is nothing to do. The attempt counts from here, whatever follows."""
+    if switches.holds_back(connection, job_id):  # whoever enables the pipeline announces its jobs again
+        outbox.claimed(connection, outbox.PROCESS, job_id)
+        return None
     row = connection.execute(
         sa.update(job)
         .where(
@@ -122,6 +125,7 @@ def more_urgent(connection: Connection, job_id: str) -> str | None:
             job.c.not_before <= now(),
             job.c.attempt < job.c.max_attempts,
             job.c.priority < own,
+            switches.is_enabled(),
         )
         .order_by(job.c.priority, job.c.created_at)
         .limit(1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SERIES_ENDED, DeliveryState, JobState
-from gateway.store import destinations
+from gateway.store import destinations, switches
 from gateway.store.database import now
 from gateway.store.tables import (
     delivery,
@@ -123,9 +124,11 @@ def series_detail(connection: Connection, series_id: int) -> Row:
         .where(series.c.id == series_id)
     ).one()
     detail = {key: value for key, value in row._mapping.items() if key != "attributes"}
+    disabled = switches.disabled(connection)
     detail["jobs"] = [
         {
             **dict(found._mapping),
+            "waits_for": _waits_for(found, disabled),
             "deliveries": _deliveries(connection, found.id),
             "derived": _derived(connection, found.id),
         }
@@ -137,6 +140,12 @@ def series_detail(connection: Connection, series_id: int) -> Row:
         )
     ]
     return detail
+
+
+def _waits_for(job_row: sa.Row[Any], disabled: Mapping[str, switches.Switch]) -> str | None:
+    """Why a queued job does not begin; None when only a free worker is missing."""
+    switch = disabled.get(job_row.pipeline_id) if job_row.state == JobState.QUEUED else None
+    return f"{switch.pipeline_id} is {switch.words}" if switch else None
 
 
 def _deliveries(connection: Connection, job_id: str) -> list[Row]:

@@ -196,6 +196,7 @@ job = Table(
     UniqueConstraint("series_id", "revision", "rule_version_id"),
     Index(None, "state", "lease_until"),
     Index(None, "created_at"),
+    Index(None, "pipeline_id", "created_at", "state"),
 )
 
 derived = Table(
@@ -389,4 +390,26 @@ rule_draft = Table(
     Column("definition", JSON, nullable=False),
     Column("author", String(64), nullable=False),
     Column("saved_at", Float, nullable=False),
+)
+
+pipeline_switch = Table(  # the pipelines that somebody disabled; no row: enabled
+    "pipeline_switch",
+    metadata,
+    Column("pipeline_id", String(64), primary_key=True),
+    Column("version", String(32), nullable=False),  # that was installed then; the switch holds for every version
+    Column("disabled_by", String(64), nullable=False),
+    Column("disabled_at", Float, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+self_test = Table(  # the latest self-test of each pipeline
+    "self_test",
+    metadata,
+    Column("pipeline_id", String(64), primary_key=True),
+    Column("asked_by", String(64), nullable=False),
+    Column("asked_at", Float, nullable=False),
+    Column("worker", String(128)),
+    Column("started_at", Float),
+    Column("ended_at", Float),
+    Column("outcome", JSON),  # version, device, seconds, whether it passed, and each step with what was found
 )
