@@ -30,6 +30,7 @@ COMMANDS = {
         "retain": ("retain", "Delete what is old and every destination has, or say what that is."),
         "backup": ("backup", "Save database, rules, settings and, if wanted, the spool, while everything runs."),
         "restore": ("backup", "Begin again from what `backup` saved."),
+        "pipelines": ("pipelines", "What is installed and how it fares; disable, enable, test."),
         "rules": ("rules", "Which series go through which pipeline: list, test, apply."),
         "token": ("token", "Let a sender in that stores over HTTP."),
     },

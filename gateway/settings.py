@@ -17,7 +17,16 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,6 +35,7 @@ from pydantic_settings import (
 )
 
 from gateway.errors import ConfigurationError
+from gateway.settings_origin import Given, given_by
 from gateway.settings_words import unknown_key, words_of
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -101,6 +111,36 @@ def _syslog_url(text: str) -> str:
     return text
 
 
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in {"http", "https"} or not parts.hostname or parts.username
+                 or parts.path.strip("/") or parts.query or parts.fragment):  # fmt: skip
+        raise ValueError("found another form; expected https://HOST[:PORT], as people open it")
+    return text.rstrip("/")
+
+
+def _issuer(text: str) -> str:
+    parts = urlsplit(text)
+    is_here = parts.hostname in {"127.0.0.1", "::1", "localhost"}
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and is_here)) or parts.username \
+            or parts.query or parts.fragment:  # fmt: skip
+        raise ValueError("found another form; expected https://HOST[:PORT][/PATH], exactly as the provider writes it")
+    return text
+
+
+def _hook_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.fragment:
+        raise ValueError("found another form; expected https://HOST[:PORT]/PATH without user and fragment")
+    return text
+
+
+def _mail_address(text: str) -> str:
+    if not re.fullmatch(r"[^@\s<>,;:\"]+@[^@\s<>,;:\"]+", text, re.ASCII) or not text.isprintable():
+        raise ValueError(f"found {text!r}; expected an address such as pacs-team@example.org")
+    return text
+
+
 def _quiet_hours(text: str) -> str:
     begin, dash, end = text.partition("-")
     of_the_clock = re.compile("([01][0-9]|2[0-3]):[0-5][0-9]")
@@ -119,8 +159,12 @@ def _zone_name(text: str) -> str:
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
 StowUrl = Annotated[str, AfterValidator(_stow_url)]
+HookUrl = Annotated[str, AfterValidator(_hook_url)]
+MailAddress = Annotated[str, AfterValidator(_mail_address)]
 QuietHours = Annotated[str, AfterValidator(_quiet_hours)]
 ZoneName = Annotated[str, AfterValidator(_zone_name)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Issuer = Annotated[str, AfterValidator(_issuer)]
 Network = Annotated[str, AfterValidator(_network)]
 Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
 Uid = Annotated[str, AfterValidator(_uid)]
@@ -414,6 +458,31 @@ class Broker(_Section):
     url_file: OptionalPath = Field(None, description="file that holds the URL, for a URL with a password")
 
 
+class OpenId(_Section):
+    """Logging in at the identity provider of the house (OpenID Connect)."""
+
+    issuer: Issuer = Field(description="the provider, exactly as its discovery document names it", max_length=255)
+    client_id: str = Field(description="who we are to the provider", min_length=1)
+    client_secret_file: OptionalPath = Field(None, description="file that holds the secret of a confidential client")
+    ca: OptionalPath = Field(None, description="PEM file: who may sign the provider's certificate, if not a public one")
+    scopes: tuple[str, ...] = Field(("openid", "profile"), description="what is asked for; openid has to be among them")
+    groups_claim: str = Field(
+        "groups", description="claim of the ID token that holds the groups; realm_access.roles for one within another"
+    )
+    name_claim: str = Field("preferred_username", description="claim that names a person at the first login")
+    roles: dict[str, Literal["viewer", "operator", "administrator", "auditor"]] = Field(
+        description="group = role; of several the first counts, and who is in none does not get in", min_length=1
+    )
+    button: str = Field("Log in with single sign-on", description="words of the link on the login page", min_length=1)
+    passwords: bool = Field(True, description="whether people who have a password here may log in with it")
+
+    @model_validator(mode="after")
+    def _asks_for_openid(self) -> Self:
+        if "openid" not in self.scopes:
+            raise ValueError("found scopes without openid; expected it among them, or there is no ID token")
+        return self
+
+
 class Web(_Section):
     """The web port: STOW-RS intake."""
 
@@ -426,6 +495,16 @@ class Web(_Section):
     senders: dict[AETitle, TokenDigest] = Field(
         default_factory=dict, description="who may store over HTTP: name = what `athanor token NAME` printed"
     )
+    public_url: Origin = Field(
+        "", description="how people open the pages: https://HOST[:PORT]; a login elsewhere comes back to it"
+    )
+    oidc: OpenId | None = Field(None, description="logging in at an identity provider; not without this table")
+
+    @model_validator(mode="after")
+    def _provider_knows_the_way_back(self) -> Self:
+        if self.oidc and not self.public_url:
+            raise ValueError("found oidc without public_url; expected https://HOST[:PORT], to which the provider leads")
+        return self
 
     @model_validator(mode="after")
     def _key_belongs_to_certificate(self) -> Self:
@@ -460,6 +539,55 @@ class Audit(_Section):
         return self
 
 
+class Mail(_Section):
+    """Alerts by e-mail."""
+
+    host: str = Field(description="SMTP server: host name or address", min_length=1)
+    port: int = Field(587, description="TCP port: 587 for starttls, 465 for tls, 25 for none", ge=1, le=65535)
+    security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="TLS after a first word, from the start, or not at all"
+    )
+    ca: OptionalPath = Field(None, description="PEM file: who may sign the server's certificate, if not a public one")
+    user: str = Field("", description="who logs in; empty = no login")
+    password_file: OptionalPath = Field(None, description="file that holds the password of the user")
+    sender: MailAddress = Field(description="address in From")
+    recipients: tuple[MailAddress, ...] = Field(description="addresses in To", min_length=1)
+
+    @model_validator(mode="after")
+    def _password_is_not_read_on_its_way(self) -> Self:
+        if (not self.user) is not (self.password_file is None):
+            raise ValueError("found one of user and password_file; expected both or neither")
+        if self.user and self.security == "none":
+            raise ValueError("found user with security none; expected starttls or tls, or the password can be read")
+        return self
+
+
+class Webhook(_Section):
+    """Alerts by a signed HTTP POST."""
+
+    url: HookUrl = Field(description="where to, https://HOST[:PORT]/PATH")
+    secret_file: OptionalPath = Field(None, description="file that holds the secret of the signature; none = unsigned")
+    ca: OptionalPath = Field(None, description="PEM file: who may sign the server's certificate, if not a public one")
+
+
+class Alerts(_Section):
+    """Telling people what needs them."""
+
+    quiet_s: float = Field(
+        600.0, description="a cause that is back so soon after its end is the same alert, and nobody is told, seconds",
+        ge=0,
+    )  # fmt: skip
+    remind_hours: float = Field(
+        24.0, description="what is open for so long and that nobody acknowledged is told again, hours; 0 = never", ge=0
+    )
+    waiting_s: float = Field(3600.0, description="a job or delivery that waits for so long is an alert, seconds", gt=0)
+    allow_private: bool = Field(
+        False, description="whether messages may go to loopback and private addresses, such as 10.0.0.0/8"
+    )
+    email: Mail | None = Field(None, description="alerts by e-mail; none without this table")
+    webhook: Webhook | None = Field(None, description="alerts by HTTP POST; none without this table")
+
+
 class Rules(_Section):
     """Routing."""
 
@@ -483,11 +611,18 @@ class Settings(BaseSettings):
     web: Web = Web()
     metrics: Metrics = Metrics()
     audit: Audit = Audit()
+    alerts: Alerts = Alerts()
     rules: Rules = Rules()
     weights_dir: OptionalPath = Field(None, description="folder of released models; empty = those that ship")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="auto = console on a terminal")
     destinations: dict[str, Destination] = Field(default_factory=dict, description="by the name that rules use")
     peers: dict[str, Peer] = Field(default_factory=dict, description="who is told of storage commitment, by any name")
+    _given: Given = PrivateAttr(default_factory=Given)
+
+    @property
+    def given(self) -> Given:
+        """What the file and the environment gave; the rest are defaults."""
+        return self._given
 
     @classmethod
     def settings_customise_sources(
@@ -580,6 +715,7 @@ def read_settings(file: Path | None = None) -> Settings:
         raise ConfigurationError(
             f'settings in the environment: {error}; a list or a table is written as JSON there: ["A", "B"]'
         ) from None
+    settings._given = given_by(chosen if values else None, values, os.environ)
     return _anchored(settings, chosen.resolve().parent)
 
 

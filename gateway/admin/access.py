@@ -31,8 +31,6 @@ COOKIE = "athanor_session"
 KEY_PREFIX = "athanor_"
 CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 
-IDLE_S = 30 * 60.0
-LONGEST_S = 12 * 3600.0
 _SHORTEST_PASSWORD = 12
 _FREE_FAILURES, _FIRST_LOCK_S, _LONGEST_LOCK_S = 4, 30.0, 900.0
 _LOGINS_A_MINUTE = 20  # of one address, good or bad
@@ -66,8 +64,12 @@ class Access:
         return self._hasher.hash(password)
 
     def log_in(self, name: str, password: str, address: str, agent: str) -> str:
-        """What the cookie of a new session holds. Raises NotAllowed; it never tells whether the name exists."""
-        self._slow_down(address)
+        """What the cookie of a new session holds. Raises NotAllowed as `prove` does."""
+        return self.open_session(self.prove(name, password, address), address, agent)
+
+    def prove(self, name: str, password: str, address: str) -> Somebody:
+        """Whose name and password these are. Raises NotAllowed; it never tells whether the name exists."""
+        self.slow_down(address)
         with self._database.read() as connection:
             account = people.account(connection, name)
         # a wrong name costs as much time as a wrong password
@@ -85,7 +87,7 @@ class Access:
             raise NotAllowed(
                 401, "name or password is wrong, or the account is locked for a while after too many attempts"
             )
-        return self.open_session(Somebody(account.name, account.role, account.person_id), address, agent)
+        return Somebody(account.name, account.role, account.person_id)
 
     def open_session(self, somebody: Somebody, address: str, agent: str) -> str:
         """A new session of a person; what the cookie is to hold."""
@@ -106,7 +108,7 @@ class Access:
 
     def _of_session(self, digest: str) -> Somebody | None:
         with self._database.read() as connection:
-            found = people.of_session(connection, digest, idle_s=IDLE_S, longest_s=LONGEST_S)
+            found = people.of_session(connection, digest)
         return self._seen(found, people.touch_session, digest)
 
     def _of_key(self, digest: str) -> Somebody | None:
@@ -132,7 +134,8 @@ class Access:
         except (VerificationError, InvalidHashError):
             return False
 
-    def _slow_down(self, address: str) -> None:
+    def slow_down(self, address: str) -> None:
+        """Count a login of this address. Raises NotAllowed when there were too many within a minute."""
         with self._lock:
             attempts = self._attempts[address]
             while attempts and attempts[0] < time.monotonic() - 60.0:

@@ -15,7 +15,24 @@ from fastapi.staticfiles import StaticFiles
 from gateway import logs
 from gateway.admin import news, stow
 from gateway.admin.access import Access, NotAllowed
-from gateway.admin.pages import audit, dashboard, destinations, people, rules, senders, session, studies
+from gateway.admin.pages import (
+    audit,
+    compare,
+    dashboard,
+    destinations,
+    effective_settings,
+    feedback,
+    me,
+    openid,
+    help as helping,
+    instances,
+    people,
+    pipelines,
+    rules,
+    senders,
+    session,
+    studies,
+)
 from gateway.admin.senders import Senders
 from gateway.admin.setup_token import SetupToken
 from gateway.admin.site import STATIC, Site
@@ -51,8 +68,11 @@ def make_app(
     app.include_router(stow.router(receiver, Senders(settings.web.senders), settings.node.ae_title,
                                    settings.listener.dimse_timeout_s))  # fmt: skip
     app.include_router(session.router(site, access, setup_token))
+    if settings.web.oidc:
+        app.include_router(openid.router(site, access, settings.web.oidc))
     app.include_router(people.router(site, access))
-    for pages in (dashboard, studies, rules, destinations, senders, audit):
+    app.include_router(me.router(site, access))
+    for pages in (dashboard, studies, rules, destinations, senders, audit, compare, feedback, instances, pipelines, effective_settings, helping):
         app.include_router(pages.router(site))
     app.include_router(news.router(site))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Depends, Path
+from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import HTMLResponse
 
 from gateway.admin.access import needs
@@ -14,6 +14,7 @@ from gateway.domain.roles import Role
 LARGEST_ID = 2**63 - 1  # the largest row id that the databases have: a larger one is an error of theirs
 
 RowId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+PageKey = Annotated[str, Query(max_length=200, description="where a page of a list lies: as the answer before gave it")]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 

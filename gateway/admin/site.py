@@ -30,10 +30,13 @@ MENU = (
     ("Dashboard", "/", Role.VIEWER),
     ("Studies", "/studies", Role.VIEWER),
     ("Rules", "/rules", Role.VIEWER),
+    ("Pipelines", "/pipelines", Role.VIEWER),
     ("Destinations", "/destinations", Role.VIEWER),
     ("Senders", "/senders", Role.VIEWER),
     ("People", "/people", Role.ADMINISTRATOR),
     ("Audit", "/audit", Role.AUDITOR),
+    ("Settings", "/settings", Role.AUDITOR),
+    ("Help", "/help", Role.VIEWER),
 )
 
 _GOOD = {SeriesState.ROUTED, JobState.SUCCEEDED, DeliveryState.DELIVERED}

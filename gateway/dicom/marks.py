@@ -31,6 +31,7 @@ EQUIPMENT = (
 
 _CODING_SCHEME_UID = derived_uid("", "athanor", "coding scheme", CODING_SCHEME)
 _IMAGE_COMMENTS = "AI-generated (synthetic). Not acquired. Not for primary diagnosis."
+_CAUTION = " CAUTION: "
 
 
 def _require_ascii(owner: object, *names: str) -> None:
@@ -114,7 +115,12 @@ def mark(ds: Dataset, marks: Marks, qualification: str, *, secondary_capture: bo
     scheme.CodingSchemeUID = _CODING_SCHEME_UID
     scheme.CodingSchemeName = "Athanor codes"
     ds.CodingSchemeIdentificationSequence = [scheme]
-    ds.ImageComments = f"{_IMAGE_COMMENTS} CAUTION: {marks.caution}" if marks.caution else _IMAGE_COMMENTS
+    ds.ImageComments = f"{_IMAGE_COMMENTS}{_CAUTION}{marks.caution}" if marks.caution else _IMAGE_COMMENTS
+
+
+def caution_of(ds: Dataset) -> str:
+    """The known weakness of the model that `mark` wrote into `ds`, "" for none."""
+    return str(ds.get("ImageComments", "")).partition(_CAUTION)[2]
 
 
 def synthesizing_equipment(ds: Dataset, marks: Marks, created: datetime) -> Dataset:

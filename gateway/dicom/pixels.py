@@ -80,6 +80,16 @@ def stored_frames(path: Path, number_of_frames: int, apart: DecoderProcess) -> I
         yield frame.astype(np.int64)
 
 
+def stored_frame(path: Path, index: int, apart: DecoderProcess) -> NDArray[np.integer]:
+    """The stored values (rows, columns) of frame `index`, from 0, as they are in the file: all of it is read `apart`.
+
+    Raises UnsuitableSeries ``undecodable`` with the decoder's words.
+    """
+    with _decoders_words():
+        syntax = pydicom.filereader.read_file_meta_info(path).get("TransferSyntaxUID", "")
+        return apart.frame(path, index, _DECODERS.get(syntax, ""))
+
+
 @contextmanager
 def _decoders_words() -> Iterator[None]:
     """Turn what pydicom and its decoders raise for damaged pixel data into UnsuitableSeries."""

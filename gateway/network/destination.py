@@ -18,6 +18,7 @@ class Step(StrEnum):
     RESOLVE = "name resolution"
     CONNECT = "transport connection"
     TLS = "TLS handshake"
+    LOGIN = "login"
     ASSOCIATE = "association"
     CONTEXT = "presentation context"
     REQUEST = "request"

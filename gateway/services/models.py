@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any
 
 import torch
 
@@ -29,12 +30,22 @@ class Models:
             metrics.watch_gpu(lambda: torch.cuda.mem_get_info(self.device))
         metrics.DEVICE.labels(self.device).set(1)
         self._held: dict[str, Pipeline] = {}
+        self._standing: dict[str, dict[str, Any]] = {}
 
     def load(self, spec: PipelineSpec) -> Pipeline:
         """The pipeline of `spec`, loaded when it is first asked for; its digest is checked then."""
         if spec.id not in self._held:
-            self._held[spec.id] = inference.load(spec, self.device)
+            try:
+                self._held[spec.id] = self.load_anew(spec)
+            except PipelineError as error:
+                self._stands(spec, error=str(error))
+                raise
+            self._stands(spec, loaded=True, warm=False)
         return self._held[spec.id]
+
+    def load_anew(self, spec: PipelineSpec) -> Pipeline:
+        """The pipeline of `spec` from its files of now; not kept."""
+        return inference.load(spec, self.device)
 
     def warm(self, catalog: Catalog) -> None:
         """Load and run every enabled pipeline once, so that the first series does not pay for it."""
@@ -52,11 +63,15 @@ class Models:
                 seconds = round(time.perf_counter() - started, 2)
                 metrics.MODEL_LOAD_S.labels(spec.id).set(seconds)
                 metrics.MODEL_WARM.labels(spec.id).set(1)
+                self._stands(spec, loaded=True, warm=True, seconds=seconds)
                 log.info("warm", pipeline=spec.id, seconds=seconds)
 
-    def loaded(self) -> list[str]:
-        """Ids of the pipelines in memory."""
-        return sorted(self._held)
+    def _stands(self, spec: PipelineSpec, **what: Any) -> None:
+        self._standing[spec.id] = {"version": spec.version, **what}
+
+    def standing(self) -> dict[str, dict[str, Any]]:
+        """By id: version, whether it is `loaded` and `warm`, seconds that took, or the `error` why it is neither."""
+        return dict(self._standing)
 
 
 def choose_device(wanted: str, index: int) -> str:

@@ -73,7 +73,8 @@ def run(settings: Settings, stopping: threading.Event) -> None:
         port = listener.getsockname()[1]
         heart = heartbeats.Heart(database, name, port=port)
         notify("READY=1")
-        _show_setup_token(database, setup_token)
+        if settings.web.oidc is None or settings.web.oidc.passwords:
+            _show_setup_token(database, setup_token)
         log.info("ready", address=settings.web.address, port=port, tls=settings.web.certificate is not None)
         while serving.is_alive() and not stopping.wait(_BEAT_EVERY_S):
             try:

@@ -49,14 +49,14 @@ def run(settings: Settings, queue: str, index: int = 0) -> None:
     announce = _announcer(database, Doorbell(app))
     _take_back(database, owner)
     if queue == PROCESS_QUEUE:
-        device, detail = _add_process(app, settings, database, spool, announce, owner, index)
+        device, news = _add_process(app, settings, database, spool, announce, owner, index)
         pool, threads = "solo", 1
     else:
         _add_transfer(app, settings, database, spool, announce, owner)
-        device, detail = "", {}
+        device, news = "", dict
         pool, threads = "threads", threads_for(settings)
-    heart = heartbeats.Heart(database, owner, device=device, **detail)
-    _when_ready(heart, owner, device)
+    heart = heartbeats.Heart(database, owner, device=device, **news())
+    _when_ready(heart, owner, device, news)
     app.Worker(
         queues=[queue], pool=pool, concurrency=threads, hostname=owner, loglevel="INFO",
         without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True,
@@ -117,8 +117,9 @@ def _add_process(
     announce: Callable[[], None],
     owner: str,
     index: int,
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[str, Callable[[], dict[str, Any]]]:
     from gateway.services.models import Models  # loads torch
+    from gateway.services.self_test import tester_of
 
     catalog = Catalog.read(settings.models_dir)
     models = Models(settings.process, index)
@@ -132,7 +133,8 @@ def _add_process(
 
     watchdog = Watchdog(held, max(5.0, settings.process.lease_s / 2), alone=True)
     _task(app, outbox.PROCESS, most_urgent_first(database, _watched(watchdog, process), announce), announce)
-    return models.device, {"models": models.loaded()}
+    _task(app, outbox.SELF_TEST, tester_of(database, catalog, models, owner), announce)
+    return models.device, lambda: {"pipelines": models.standing()}
 
 
 def _watched(watchdog: Watchdog, work: Callable[[str], None]) -> Callable[[str], None]:
@@ -160,12 +162,13 @@ def _task(app: Celery, stage: str, work: Callable[[str], None], announce: Callab
             log.error("stage failed", stage=stage, **logs.failure(error))
 
 
-def _when_ready(heart: heartbeats.Heart, owner: str, device: str) -> None:
+def _when_ready(heart: heartbeats.Heart, owner: str, device: str, news: Callable[[], dict[str, Any]]) -> None:
     def beat_for_ever() -> None:
         pause = threading.Event()
         while not pause.wait(_BEAT_EVERY_S):
+            told = {key: value for key, value in news().items() if heart.detail.get(key) != value}
             try:
-                heart.beat()
+                heart.beat(**told)
             except Unavailable as error:
                 log.warning("no heartbeat", reason=str(error))
 

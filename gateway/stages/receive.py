@@ -85,12 +85,14 @@ class Receive:
         metrics.refused_instance(OUT_OF_RESOURCES)
         return RefusedInstance(StoreAnswer(OUT_OF_RESOURCES, reason))
 
-    def refuse(self, request: StoreRequest, status: int, reason: str, kept: str | None = None) -> RefusedInstance:
+    def refuse(
+        self, request: StoreRequest, status: int, reason: str, kept: str | None = None, pending: str | None = None
+    ) -> RefusedInstance:
         """Record a refusal, which is the answer to whatever still comes of the instance."""
         log.warning("instance refused", status=f"0x{status:04X}", reason=reason, kept=kept)
         metrics.refused_instance(status)
         if not self.recorder.is_full:
-            self.recorder.put(Refused(_caller(request.association), status, reason, kept))
+            self.recorder.put(Refused(_caller(request.association), status, reason, kept, pending))
         return RefusedInstance(StoreAnswer(status, reason))
 
 
@@ -226,8 +228,7 @@ class _Instance:
     def _refuse_other_bytes(self, place: Place) -> StoreAnswer:
         reason = "SOP Instance UID is stored already with other bytes, and listener.on_conflict is refuse"
         kept = self._receive.spool.relative(place.path)
-        self._refused = self._receive.refuse(self._request, DUPLICATE_INSTANCE, reason, kept)
-        self._receive.spool.settle(place.pending)
+        self._refused = self._receive.refuse(self._request, DUPLICATE_INSTANCE, reason, kept, place.pending)
         return self._refused.answer
 
     def _find_no_room(self, why: Reason, reason: str) -> None:

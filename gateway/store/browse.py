@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gateway.store.tables import delivery, event, job, rule_version, series, study
+from gateway.domain.states import DeliveryState, JobState
+from gateway.store import paging
+from gateway.store.paging import Cut, Page
+from gateway.store.tables import delivery, event, instance, job, rule_version, series, study
 
 Row = dict[str, Any]
 
@@ -24,22 +27,12 @@ class StudyQuery:
     state: str = ""  # of any of its series
 
 
-def studies(connection: Connection, query: StudyQuery, limit: int, after: tuple[float, str] | None = None) -> list[Row]:
-    """Studies by the time of their first instance, latest first, each with a summary of its series.
-
-    `after` is (first_received_at, uid) of the last row of the page before.
-    """
-    wanted = sa.select(study).order_by(study.c.first_received_at.desc(), study.c.uid.desc()).limit(limit)
-    for condition in _conditions(query):
-        wanted = wanted.where(condition)
-    if after is not None:
-        at, uid = after
-        wanted = wanted.where(
-            sa.or_(study.c.first_received_at < at, sa.and_(study.c.first_received_at == at, study.c.uid < uid))
-        )
-    rows = [dict(row._mapping) for row in connection.execute(wanted)]
-    summaries = _summaries(connection, [row["uid"] for row in rows])
-    return [{**row, **summaries.get(row["uid"], _NOTHING)} for row in rows]
+def studies(connection: Connection, query: StudyQuery, limit: int, cut: Cut) -> Page:
+    """Studies by the time of their first instance, latest first, each with a summary of its series."""
+    wanted = sa.select(study).where(*_conditions(query))
+    found = paging.page(connection, wanted, (study.c.first_received_at, study.c.uid), cut, limit)
+    summaries = _summaries(connection, [row["uid"] for row in found.rows])
+    return replace(found, rows=[{**row, **summaries.get(row["uid"], _NOTHING)} for row in found.rows])
 
 
 _NOTHING: Row = {"series": 0, "instances": 0, "modalities": [], "states": {}, "senders": [], "last_received_at": None}
@@ -105,8 +98,52 @@ def study_of(connection: Connection, uid: str) -> Row | None:
     return {**row._mapping, "series_ids": list(ids)}
 
 
-def jobs(connection: Connection, state: str, limit: int, after: tuple[float, str] | None = None) -> list[Row]:
-    """Jobs, latest first; `after` is (created_at, id) of the last one of the page before."""
+def series_of(connection: Connection, series_id: int) -> Row | None:
+    """What heads the list of a series' instances; None when there is no such series."""
+    row = connection.execute(
+        sa.select(
+            series.c.id, series.c.uid, series.c.study_uid, series.c.modality, series.c.series_number,
+            series.c.series_description, series.c.instances, series.c.first_received_at, series.c.last_received_at,
+            series.c.purged_at,
+        ).where(series.c.id == series_id)
+    ).one_or_none()  # fmt: skip
+    return dict(row._mapping) if row else None
+
+
+def instances(connection: Connection, series_id: int, limit: int, cut: Cut) -> Page:
+    """Instances of a series in the order in which they came, each with the seconds since the one before it.
+
+    The first one of a page has no such figure: what came before it is on another page.
+    """
+    wanted = sa.select(
+        instance.c.id, instance.c.sop_instance_uid, instance.c.received_at, instance.c.instance_number,
+        instance.c.number_of_frames, instance.c.slice_position_mm, instance.c.revision, instance.c.size_bytes,
+        instance.c.transfer_syntax_uid,
+    ).where(instance.c.series_id == series_id)  # fmt: skip
+    found = paging.page(connection, wanted, (instance.c.received_at, instance.c.id), cut, limit, falling=False)
+    times = [row["received_at"] for row in found.rows]
+    waits = [None, *(at - before for before, at in zip(times, times[1:], strict=False))]
+    return replace(found, rows=[{**row, "after_s": wait} for row, wait in zip(found.rows, waits, strict=False)])
+
+
+def longest_gaps(connection: Connection, series_ids: Sequence[int]) -> dict[int, float]:
+    """The longest silence between two instances of each series, seconds; none for a series with fewer than two."""
+    before = sa.func.lag(instance.c.received_at).over(
+        partition_by=instance.c.series_id, order_by=instance.c.received_at
+    )
+    arrived = (
+        sa.select(instance.c.series_id, (instance.c.received_at - before).label("gap_s"))
+        .where(instance.c.series_id.in_(series_ids))
+        .subquery()
+    )
+    rows = connection.execute(
+        sa.select(arrived.c.series_id, sa.func.max(arrived.c.gap_s).label("gap_s")).group_by(arrived.c.series_id)
+    )
+    return {row.series_id: row.gap_s for row in rows if row.gap_s is not None}
+
+
+def jobs(connection: Connection, state: str, limit: int, cut: Cut) -> Page:
+    """Jobs, of one state or of all, latest first."""
     query = (
         sa.select(
             job.c.id, job.c.series_id, job.c.pipeline_id, job.c.state, job.c.attempt, job.c.max_attempts,
@@ -116,24 +153,21 @@ def jobs(connection: Connection, state: str, limit: int, after: tuple[float, str
         )
         .join(series, series.c.id == job.c.series_id)
         .join(rule_version, rule_version.c.id == job.c.rule_version_id)
-        .order_by(job.c.created_at.desc(), job.c.id.desc())
-        .limit(limit)
     )  # fmt: skip
     if state:
         query = query.where(job.c.state == state)
-    if after is not None:
-        at, key = after
-        query = query.where(sa.or_(job.c.created_at < at, sa.and_(job.c.created_at == at, job.c.id < key)))
-    return [dict(row._mapping) for row in connection.execute(query)]
+    return paging.page(connection, query, (job.c.created_at, job.c.id), cut, limit)
 
 
 def newest(connection: Connection) -> tuple[int, int, int]:
     """A mark that differs whenever something happened: of events, of open jobs' progress, of deliveries' attempts."""
     events = connection.execute(sa.select(sa.func.max(event.c.id))).scalar_one() or 0
     progress = connection.execute(
-        sa.select(sa.func.sum(job.c.progress)).where(job.c.state.in_(["QUEUED", "RUNNING"]))
+        sa.select(sa.func.sum(job.c.progress)).where(job.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
     ).scalar_one()
     attempts = connection.execute(
-        sa.select(sa.func.sum(delivery.c.attempt)).where(delivery.c.state.in_(["QUEUED", "SENDING"]))
+        sa.select(sa.func.sum(delivery.c.attempt)).where(
+            delivery.c.state.in_([DeliveryState.QUEUED, DeliveryState.SENDING])
+        )
     ).scalar_one()
     return int(events), int((progress or 0.0) * 100), int(attempts or 0)

@@ -220,7 +220,7 @@ def overview(connection: Connection) -> dict[str, Any]:
             sa.func.min(commitment.c.requested_at).label("oldest_at"),
         )
         .where(
-            commitment.c.state != CommitmentState.REPORTED,
+            commitment.c.state.in_([CommitmentState.PENDING, CommitmentState.FAILED]),
             commitment.c.error.is_not(None),
             sa.or_(commitment.c.ended_at.is_(None), commitment.c.ended_at > now() - _LATELY_S),
         )

@@ -280,8 +280,36 @@ def cancel(connection: Connection, delivery_id: str, *, by: str) -> bool:
     return True
 
 
-def send_again(connection: Connection, delivery_id: str, *, whole: bool, give_up_s: float) -> bool:
-    """An administrator's wish: a delivery that ended goes back to the queue; `whole` sends every instance again.
+def send_now(connection: Connection, delivery_id: str, *, by: str) -> bool:
+    """Somebody's wish: a delivery that waits for another attempt does not wait any longer.
+
+    False when it waits for none, or its destination is held: then it goes when that is released.
+    """
+    name = destination_of(connection, delivery_id)
+    if name is None:
+        return False
+    gate = destinations.lock(connection, name)
+    row = connection.execute(
+        sa.update(delivery)
+        .where(
+            delivery.c.id == delivery_id,
+            delivery.c.state == DeliveryState.QUEUED,
+            sa.or_(delivery.c.not_before > gate.now, sa.literal(gate.opens_at > gate.now)),
+            sa.literal(not gate.is_held),
+        )
+        .values(not_before=gate.now)
+        .returning(delivery.c.job_id)
+    ).one_or_none()
+    if row is None:
+        return False
+    destinations.ask_now(connection, name)
+    _record(connection, row.job_id, "asked for now", destination=name, by=by)
+    outbox.add(connection, outbox.DELIVER, delivery_id)
+    return True
+
+
+def send_again(connection: Connection, delivery_id: str, *, whole: bool, give_up_s: float, by: str = "") -> bool:
+    """Somebody's wish: a delivery that ended goes back to the queue; `whole` sends every instance again.
 
     False also when retention has deleted the files.
     """
@@ -308,7 +336,7 @@ def send_again(connection: Connection, delivery_id: str, *, whole: bool, give_up
         connection.execute(
             sa.update(delivery_instance).where(delivery_instance.c.delivery_id == delivery_id).values(accepted_at=None)
         )
-    _record(connection, row.job_id, "asked for again", destination=row.destination, whole=whole)
+    _record(connection, row.job_id, "asked for again", destination=row.destination, whole=whole, by=by or None)
     outbox.add(connection, outbox.DELIVER, delivery_id)
     return True
 

@@ -94,6 +94,11 @@ def release(connection: Connection, name: str, places: int) -> bool:
     return True
 
 
+def ask_now(connection: Connection, name: str) -> None:
+    """If it is down, it may be asked at once: somebody thinks that it is back."""
+    _set(connection, name, not_before=0.0)
+
+
 def be_quiet(connection: Connection, name: str, until: float) -> None:
     """Its quiet hours last until then."""
     _set(connection, name, quiet_until=until)

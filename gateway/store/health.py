@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,13 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from gateway.domain.durations import duration
-from gateway.domain.states import DeliveryState, JobState, SeriesState
+from gateway.domain.states import DeliveryState
 from gateway.settings import Settings
 from gateway.store import commitments, destinations, heartbeats, refusals, reports
 
 STALE_AFTER_S = 15.0
 
 _KINDS = {"scp": "SCP", "clock": "clock", "process": "process worker", "transfer": "transfer worker"}
-_LATELY_S = 86_400.0
 _FULL_SOON_DAYS = 7
 _SHOWN = 10
 _REFUSALS_SHOWN = 5
@@ -39,10 +37,7 @@ def health(connection: Connection, settings: Settings) -> Report:
             }
             for beat in heartbeats.all_of(connection)
         ],
-        "failed_lately": {
-            "series": _lately(reports.series_list(connection, 1000, SeriesState.FAILED), "last_received_at"),
-            "jobs": _lately(reports.job_list(connection, 1000, JobState.FAILED), "finished_at"),
-        },
+        "failed_lately": reports.failed_lately(connection),
         "destinations": reports.waiting_deliveries(connection),
         "held": [row for row in destinations.standing(connection, {}) if row["state"] == "held" and row["queued"]],
         "commitments": commitments.overview(connection),
@@ -62,10 +57,6 @@ def health(connection: Connection, settings: Settings) -> Report:
 def existing(folder: Path) -> Path:
     """`folder`, or the nearest one above it that exists."""
     return next(place for place in (folder, *folder.parents) if place.exists())
-
-
-def _lately(rows: list[dict[str, Any]], when: str) -> int:
-    return sum(not row.get("superseded") and time.time() - row[when] < _LATELY_S for row in rows)
 
 
 def _problems(report: Report, settings: Settings) -> Iterator[str]:

@@ -19,6 +19,7 @@ from gateway.store.database import Database, now
 from gateway.store.tables import outbox
 
 ROUTE, PROCESS, DELIVER, COMMIT, VOUCH = "route", "process", "deliver", "commit", "vouch"
+SELF_TEST = "self-test"
 _BATCH = 200
 
 # (stage, subject, priority); raises gateway.errors.Unavailable when the broker does not take it

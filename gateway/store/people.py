@@ -12,11 +12,19 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gateway.domain.roles import Role
+from gateway.errors import AthanorError
+from gateway.store import paging
 from gateway.store.database import now
 from gateway.store.outbox import insert_for
+from gateway.store.paging import Cut, Page
 from gateway.store.tables import api_key, audit, person, web_session
 
+IDLE_S = 30 * 60.0  # a session ends after so long without use,
+LONGEST_S = 12 * 3600.0  # and after so long in any case
+_SESSIONS_SHOWN = 500
 _SEEN_EVERY_S = 60.0  # how old `seen_at` gets before it is written again: not every page is a write
+
+_SHOWN = [column for column in person.c if column.name != "password_hash"]
 
 Row = dict[str, Any]
 
@@ -46,29 +54,78 @@ def is_anybody(connection: Connection) -> bool:
     return connection.execute(sa.select(sa.exists().select_from(person))).scalar_one()
 
 
-def add_person(connection: Connection, name: str, role: Role, password_hash: str | None) -> bool:
-    """Make an account; False when the name is taken."""
+def add_person(
+    connection: Connection,
+    name: str,
+    role: Role,
+    password_hash: str | None,
+    *,
+    issuer: str | None = None,
+    subject: str | None = None,
+) -> bool:
+    """Make an account; with `issuer` one that an identity provider vouches for. False when the name is taken."""
     statement = (
         insert_for(connection, person)
         .values(
             name=name, role=role, password_hash=password_hash, active=True,
-            created_at=now(), failed_logins=0, locked_until=0.0,
+            created_at=now(), failed_logins=0, locked_until=0.0, issuer=issuer, subject=subject,
         )
-        .on_conflict_do_nothing(index_elements=["name"])
+        .on_conflict_do_nothing()
         .returning(person.c.id)
     )  # fmt: skip
     return connection.execute(statement).scalar_one_or_none() is not None
 
 
-def change_person(connection: Connection, name: str, **values: Any) -> bool:
-    """Change role, password_hash or active; open sessions end, for they were given to who the person was before."""
+def change_person(connection: Connection, name: str, *, kept_session: str = "", **values: Any) -> bool:
+    """Change role, password_hash or active; False when there is nobody of that name.
+
+    Open sessions end, for they were given to who the person was before; the one with the digest `kept_session` stays.
+    """
     found = connection.execute(
         sa.update(person).where(person.c.name == name).values(**values).returning(person.c.id)
     ).scalar_one_or_none()
     if found is None:
         return False
-    connection.execute(sa.delete(web_session).where(web_session.c.person_id == found))
+    end_sessions(connection, found, kept_session)
     return True
+
+
+def set_role(connection: Connection, name: str, role: Role) -> bool:
+    """Give a person another role; False when there is nobody. Raises AthanorError when that may not be done here."""
+    if role is not Role.ADMINISTRATOR:
+        _require_other_administrator(connection, name)
+    _require_own(connection, name, "the role follows the groups there")
+    return change_person(connection, name, role=role)
+
+
+def set_active(connection: Connection, name: str, *, active: bool) -> bool:
+    """Let a person in or shut one out; False when there is nobody. Raises AthanorError for the last administrator."""
+    if not active:
+        _require_other_administrator(connection, name)
+    return change_person(connection, name, active=active)
+
+
+def set_password(connection: Connection, name: str, password_hash: str, *, kept_session: str = "") -> bool:
+    """Give a person another password, and open the account if wrong ones locked it. False when there is nobody.
+
+    Raises AthanorError for a person whom an identity provider vouches for: a password would outlive its word.
+    """
+    _require_own(connection, name, "the password is changed there")
+    return change_person(
+        connection, name, kept_session=kept_session,
+        password_hash=password_hash, failed_logins=0, locked_until=0.0,
+    )  # fmt: skip
+
+
+def _require_other_administrator(connection: Connection, name: str) -> None:
+    if administrators(connection) == [name]:
+        raise AthanorError(f"{name} is the last administrator; make another one first")
+
+
+def _require_own(connection: Connection, name: str, words: str) -> None:
+    found = find(connection, name)
+    if found and found["issuer"]:
+        raise AthanorError(f"{name} logs in at {found['issuer']}: {words}")
 
 
 def administrators(connection: Connection) -> list[str]:
@@ -89,6 +146,20 @@ def account(connection: Connection, name: str) -> Account | None:
     return Account(row.id, row.name, Role(row.role), row.password_hash, bool(row.is_locked)) if row else None
 
 
+def find(connection: Connection, name: str) -> Row | None:
+    """The account of that name, active or not, without its password."""
+    row = connection.execute(sa.select(*_SHOWN).where(person.c.name == name)).one_or_none()
+    return dict(row._mapping) if row else None
+
+
+def vouched_for(connection: Connection, issuer: str, subject: str) -> Row | None:
+    """The account of whom an identity provider calls `subject`, active or not."""
+    row = connection.execute(
+        sa.select(*_SHOWN).where(person.c.issuer == issuer, person.c.subject == subject)
+    ).one_or_none()
+    return dict(row._mapping) if row else None
+
+
 def record_failed_login(connection: Connection, person_id: int, *, free: int, first_s: float, longest_s: float) -> None:
     """Count a failed login; after `free` of them each locks the account for twice as long as the last."""
     failed = connection.execute(
@@ -103,7 +174,8 @@ def record_failed_login(connection: Connection, person_id: int, *, free: int, fi
 
 
 def open_session(connection: Connection, person_id: int, digest: str, address: str, agent: str) -> None:
-    """A good login: remember the session and forget the failures."""
+    """A good login: remember the session, forget the failures and the sessions that ended by themselves."""
+    connection.execute(sa.delete(web_session).where(~_is_open()))
     connection.execute(
         sa.update(person).where(person.c.id == person_id).values(last_login_at=now(), failed_logins=0, locked_until=0.0)
     )
@@ -115,16 +187,13 @@ def open_session(connection: Connection, person_id: int, digest: str, address: s
     )  # fmt: skip
 
 
-def of_session(connection: Connection, digest: str, *, idle_s: float, longest_s: float) -> tuple[Somebody, bool] | None:
+def of_session(connection: Connection, digest: str) -> tuple[Somebody, bool] | None:
     """Who has this session, and whether `seen_at` should be written; None when it ended."""
     row = connection.execute(
         sa.select(person.c.id, person.c.name, person.c.role, (now() - web_session.c.seen_at).label("idle_s"))
         .join(person, person.c.id == web_session.c.person_id)
         .where(
-            web_session.c.digest == digest,
-            person.c.active,
-            web_session.c.seen_at > now() - idle_s,
-            web_session.c.created_at > now() - longest_s,
+            web_session.c.digest == digest, person.c.active, _is_open()
         )
     ).one_or_none()
     return (Somebody(row.name, Role(row.role), row.id), row.idle_s > _SEEN_EVERY_S) if row else None
@@ -143,18 +212,29 @@ def end_session(connection: Connection, digest: str, person_id: int | None = Non
     return connection.execute(statement).rowcount == 1
 
 
+def end_sessions(connection: Connection, person_id: int, kept_session: str = "") -> int:
+    """End the sessions of a person but the one with the digest `kept_session`; how many there were."""
+    return connection.execute(
+        sa.delete(web_session).where(web_session.c.person_id == person_id, web_session.c.digest != kept_session)
+    ).rowcount
+
+
 def sessions(connection: Connection, person_id: int | None = None) -> list[Row]:
-    """Open sessions, of one person or of all, latest first."""
+    """Open sessions, of one person or of all, latest first; 500 at most."""
     query = sa.select(web_session, person.c.name).join(person, person.c.id == web_session.c.person_id)
     if person_id is not None:
         query = query.where(web_session.c.person_id == person_id)
-    return [dict(row._mapping) for row in connection.execute(query.order_by(web_session.c.seen_at.desc()))]
+    query = query.where(_is_open()).order_by(web_session.c.seen_at.desc()).limit(_SESSIONS_SHOWN)
+    return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def _is_open() -> sa.ColumnElement[bool]:
+    return sa.and_(web_session.c.seen_at > now() - IDLE_S, web_session.c.created_at > now() - LONGEST_S)
 
 
 def people(connection: Connection) -> list[Row]:
     """Every account, without its password."""
-    columns = [column for column in person.c if column.name != "password_hash"]
-    return [dict(row._mapping) for row in connection.execute(sa.select(*columns).order_by(person.c.name))]
+    return [dict(row._mapping) for row in connection.execute(sa.select(*_SHOWN).order_by(person.c.name))]
 
 
 def add_key(connection: Connection, name: str, digest: str, role: Role, created_by: str) -> int:
@@ -194,10 +274,12 @@ def revoke_key(connection: Connection, key_id: int) -> bool:
     )
 
 
-def keys(connection: Connection) -> list[Row]:
-    """Every API key, without its digest, latest first."""
-    columns = [column for column in api_key.c if column.name != "digest"]
-    return [dict(row._mapping) for row in connection.execute(sa.select(*columns).order_by(api_key.c.id.desc()))]
+def keys(connection: Connection, created_by: str | None = None) -> list[Row]:
+    """Every API key, or those that one person made, without their digests, latest first."""
+    query = sa.select(*(column for column in api_key.c if column.name != "digest")).order_by(api_key.c.id.desc())
+    if created_by is not None:
+        query = query.where(api_key.c.created_by == created_by)
+    return [dict(row._mapping) for row in connection.execute(query)]
 
 
 def note(connection: Connection, somebody: Somebody, address: str, what: str, subject: str = "", **detail: Any) -> None:
@@ -210,11 +292,14 @@ def note(connection: Connection, somebody: Somebody, address: str, what: str, su
     )  # fmt: skip
 
 
-def audit_trail(connection: Connection, limit: int, before: int | None = None, who: str | None = None) -> list[Row]:
-    """What was done, newest first; `before` is the id after which to go on."""
-    query = sa.select(audit).order_by(audit.c.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(audit.c.id < before)
+def audit_page(connection: Connection, who: str, limit: int, cut: Cut) -> Page:
+    """What was done, by one or by all, newest first."""
+    query = sa.select(audit)
     if who:
         query = query.where(audit.c.who == who)
-    return [dict(row._mapping) for row in connection.execute(query)]
+    return paging.page(connection, query, (audit.c.id,), cut, limit)
+
+
+def audit_trail(connection: Connection, limit: int) -> list[Row]:
+    """The latest of what was done, newest first."""
+    return audit_page(connection, "", limit, Cut()).rows

@@ -55,12 +55,13 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """An instance was answered with an error; `path` is where it is kept, if it is."""
+    """An instance was answered with an error; `path` is where it is kept, if it is, and `pending` its second name."""
 
     caller: Caller
     status: int
     reason: str
     path: str | None
+    pending: Path | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +257,11 @@ class Recorder:
                 self._unsealed.append(_Unsealed(entry.file.path, entry.data_set_bytes, entry.pending, entry.caller))
             if arrival is Arrival.CONFLICT:
                 log.warning("conflicting instance", association=entry.caller.association_id, path=entry.file.path)
-        for entry in sealed:
-            self._spool.settle(entry.file.pending)
+        for entry in batch:
+            if isinstance(entry, _Sealed):
+                self._spool.settle(entry.file.pending)
+            elif isinstance(entry, Refused):
+                self._spool.settle(entry.pending)
         self._audit(batch)
 
     def _audit(self, batch: Sequence[Entry]) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SERIES_ENDED, DeliveryState, JobState
+from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SERIES_ENDED, DeliveryState, JobState, SeriesState
 from gateway.store import destinations, switches
 from gateway.store.database import now
 from gateway.store.tables import (
     delivery,
     delivery_instance,
     derived,
-    instance,
     job,
     quarantine,
     rule_version,
@@ -24,6 +23,11 @@ from gateway.store.tables import (
 )
 
 Row = dict[str, Any]
+
+_A_DAY_S = 86_400.0
+# named one by one: what ended well, which is almost everything, is not read
+_NOT_DELIVERED = [state for state in DeliveryState if state not in {DeliveryState.DELIVERED, DeliveryState.CANCELLED}]
+_SHOWN_OF_SERIES = [column for column in series.c if column.name != "attributes"]
 
 
 def counts(connection: Connection) -> Row:
@@ -35,13 +39,29 @@ def counts(connection: Connection) -> Row:
     oldest = connection.execute(
         sa.select(now() - sa.func.min(job.c.created_at)).where(job.c.state.in_([JobState.QUEUED, JobState.RUNNING]))
     ).scalar_one()
+    held = connection.execute(sa.select(sa.func.sum(series.c.instances)).where(series.c.purged_at.is_(None)))
     return {
         "series": by_state(series),
         "jobs": by_state(job),
         "deliveries": by_state(delivery),
-        "instances": connection.execute(sa.select(sa.func.count()).select_from(instance)).scalar_one(),
+        # to count the instances themselves takes the longer the more there are
+        "instances": int(held.scalar_one() or 0),
         "oldest_job_s": oldest,
         "quarantined": connection.execute(sa.select(sa.func.count()).select_from(quarantine)).scalar_one(),
+    }
+
+
+def failed_lately(connection: Connection) -> dict[str, int]:
+    """How many series could not be routed, and how many jobs failed, within a day; superseded jobs are no news."""
+    of_series = sa.select(sa.func.count()).where(
+        series.c.state == SeriesState.FAILED, series.c.last_received_at > now() - _A_DAY_S
+    )
+    of_jobs = sa.select(sa.func.count()).where(
+        job.c.state == JobState.FAILED, job.c.finished_at > now() - _A_DAY_S, ~job.c.superseded
+    )
+    return {
+        "series": connection.execute(of_series).scalar_one(),
+        "jobs": connection.execute(of_jobs).scalar_one(),
     }
 
 
@@ -61,7 +81,7 @@ def waiting_deliveries(connection: Connection) -> list[Row]:
             sa.func.max(delivery.c.error).label("error"),
             sa.func.min(delivery.c.created_at).label("oldest_at"),
         )
-        .where(delivery.c.state.not_in([DeliveryState.DELIVERED, DeliveryState.CANCELLED]))
+        .where(delivery.c.state.in_(_NOT_DELIVERED))
         .group_by(delivery.c.destination, delivery.c.state)
         .order_by(delivery.c.destination)
     )
@@ -118,28 +138,37 @@ def find_series(connection: Connection, text: str) -> int | None:
 
 def series_detail(connection: Connection, series_id: int) -> Row:
     """One series with its rules tried, jobs, derived series and deliveries."""
-    row = connection.execute(
-        sa.select(series, study.c.accession_number, study.c.study_date)
-        .join(study, study.c.uid == series.c.study_uid)
-        .where(series.c.id == series_id)
-    ).one()
-    detail = {key: value for key, value in row._mapping.items() if key != "attributes"}
-    disabled = switches.disabled(connection)
-    detail["jobs"] = [
-        {
-            **dict(found._mapping),
-            "waits_for": _waits_for(found, disabled),
-            "deliveries": _deliveries(connection, found.id),
-            "derived": _derived(connection, found.id),
-        }
-        for found in connection.execute(
-            sa.select(job, rule_version.c.name.label("rule"), rule_version.c.version.label("rule_version"))
-            .join(rule_version, rule_version.c.id == job.c.rule_version_id)
-            .where(job.c.series_id == series_id)
-            .order_by(job.c.created_at)
-        )
-    ]
+    (detail,) = series_details(connection, [series_id])
     return detail
+
+
+def series_details(connection: Connection, series_ids: Sequence[int]) -> list[Row]:
+    """The same of several series, in the order of `series_ids`, by as many statements as for one."""
+    rows = connection.execute(
+        sa.select(*_SHOWN_OF_SERIES, study.c.accession_number, study.c.study_date)
+        .join(study, study.c.uid == series.c.study_uid)
+        .where(series.c.id.in_(series_ids))
+    )
+    found: dict[int, Row] = {row.id: {**row._mapping, "jobs": []} for row in rows}
+    jobs = connection.execute(
+        sa.select(job, rule_version.c.name.label("rule"), rule_version.c.version.label("rule_version"))
+        .join(rule_version, rule_version.c.id == job.c.rule_version_id)
+        .where(job.c.series_id.in_(series_ids))
+        .order_by(job.c.created_at)
+    ).all()
+    job_ids = [row.id for row in jobs]
+    deliveries, made = _deliveries(connection, job_ids), _derived(connection, job_ids)
+    disabled = switches.disabled(connection)
+    for row in jobs:
+        found[row.series_id]["jobs"].append(
+            {
+                **row._mapping,
+                "waits_for": _waits_for(row, disabled),
+                "deliveries": deliveries.get(row.id, []),
+                "derived": made.get(row.id, []),
+            }
+        )
+    return [found[series_id] for series_id in series_ids]
 
 
 def _waits_for(job_row: sa.Row[Any], disabled: Mapping[str, switches.Switch]) -> str | None:
@@ -148,50 +177,58 @@ def _waits_for(job_row: sa.Row[Any], disabled: Mapping[str, switches.Switch]) ->
     return f"{switch.pipeline_id} is {switch.words}" if switch else None
 
 
-def _deliveries(connection: Connection, job_id: str) -> list[Row]:
+def _deliveries(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[Row]]:
+    """The deliveries of each job, by destination."""
     accepted = sa.func.count(delivery_instance.c.accepted_at)
     rows = connection.execute(
         sa.select(delivery, accepted.label("accepted"), sa.func.count().label("instances"))
         .join(delivery_instance, delivery_instance.c.delivery_id == delivery.c.id)
-        .where(delivery.c.job_id == job_id)
+        .where(delivery.c.job_id.in_(job_ids))
         .group_by(delivery.c.id)
         .order_by(delivery.c.destination)
     ).all()
     waiting_for = destinations.waiting_for(connection)
-    return [
-        {
-            **dict(row._mapping),
-            "waits_for": waiting_for.get(row.destination) if row.state == DeliveryState.QUEUED else None,
-            "notes": _notes(connection, row.id),
-        }
-        for row in rows
-    ]
+    notes = _notes(connection, [row.id for row in rows])
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        waits_for = waiting_for.get(row.destination) if row.state == DeliveryState.QUEUED else None
+        found.setdefault(row.job_id, []).append(
+            {**row._mapping, "waits_for": waits_for, "notes": notes.get(row.id, [])}
+        )
+    return found
 
 
-def _notes(connection: Connection, delivery_id: str) -> list[str]:
-    """What a destination had to say about instances that it took, other than Success."""
+def _notes(connection: Connection, delivery_ids: Sequence[str]) -> dict[str, list[str]]:
+    """What a destination had to say about instances that it took, other than Success; by delivery."""
     rows = connection.execute(
-        sa.select(delivery_instance.c.comment)
+        sa.select(delivery_instance.c.delivery_id, delivery_instance.c.comment)
         .where(
-            delivery_instance.c.delivery_id == delivery_id,
+            delivery_instance.c.delivery_id.in_(delivery_ids),
             delivery_instance.c.accepted_at.is_not(None),
             delivery_instance.c.status != 0,
         )
         .distinct()
     )
-    return list(rows.scalars())
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.delivery_id, []).append(row.comment)
+    return found
 
 
-def _derived(connection: Connection, job_id: str) -> list[Row]:
+def _derived(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[Row]]:
+    """The series that each job made."""
+    of_job = derived.c.job_id, derived.c.profile, derived.c.series_instance_uid, derived.c.series_number
     rows = connection.execute(
         sa.select(
-            derived.c.profile, derived.c.series_instance_uid, derived.c.series_number,
-            sa.func.count().label("instances"), sa.func.sum(derived.c.size_bytes).label("size_bytes"),
+            *of_job, sa.func.count().label("instances"), sa.func.sum(derived.c.size_bytes).label("size_bytes")
         )
-        .where(derived.c.job_id == job_id)
-        .group_by(derived.c.profile, derived.c.series_instance_uid, derived.c.series_number)
-    )  # fmt: skip
-    return [dict(row._mapping) for row in rows]
+        .where(derived.c.job_id.in_(job_ids))
+        .group_by(*of_job)
+    )
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.job_id, []).append({key: row._mapping[key] for key in row._fields if key != "job_id"})
+    return found
 
 
 def is_finished(connection: Connection, series_id: int, revision: int = 1) -> bool:

@@ -13,16 +13,16 @@ from gateway.store.database import now
 from gateway.store.tables import delivery, delivery_instance, derived, job
 
 
-def run_again(connection: Connection, job_id: str) -> bool:
-    """An administrator's wish: a job that ended without a result goes back to the queue for one attempt more.
+def run_again(connection: Connection, job_id: str, *, by: str = "") -> bool:
+    """Somebody's wish: a job that ended without a result goes back to the queue for one attempt more.
 
     Attempts are never counted anew: a worker that slept since the first must not take another for its own.
     """
     without_result = job_sources(JobState.QUEUED) - {JobState.RUNNING, JobState.SUCCEEDED}
-    return _back_to_queue(connection, job_id, without_result, "asked for again")
+    return _back_to_queue(connection, job_id, without_result, "asked for again", by)
 
 
-def _back_to_queue(connection: Connection, job_id: str, sources: Collection[JobState], what: str) -> bool:
+def _back_to_queue(connection: Connection, job_id: str, sources: Collection[JobState], what: str, by: str) -> bool:
     if not retention.keep_files(connection, job_id):
         return False
     row = connection.execute(
@@ -43,7 +43,7 @@ def _back_to_queue(connection: Connection, job_id: str, sources: Collection[JobS
     ).one_or_none()
     if row is None:
         return False
-    timeline.record(connection, row.series_id, "process", what, job_id=job_id)
+    timeline.record(connection, row.series_id, "process", what, job_id=job_id, by=by or None)
     outbox.add(connection, outbox.PROCESS, job_id, priority=row.priority)
     return True
 
@@ -54,8 +54,8 @@ def files_of(connection: Connection, job_id: str) -> list[tuple[str, str]]:
     return [(row.path, row.sha256) for row in rows]
 
 
-def make_again(connection: Connection, job_id: str) -> bool:
-    """An administrator's wish: a job that SUCCEEDED and whose files are lost makes them again.
+def make_again(connection: Connection, job_id: str, *, by: str = "") -> bool:
+    """Somebody's wish: a job that SUCCEEDED and whose files are lost makes them again.
 
     False when a destination has one of them, or is being sent one: other bytes must not come under the same UIDs.
     """
@@ -70,7 +70,7 @@ def make_again(connection: Connection, job_id: str) -> bool:
     )
     if connection.execute(sa.select(sa.or_(begun, accepted))).scalar_one():
         return False
-    if not _back_to_queue(connection, job_id, {JobState.SUCCEEDED}, "files lost, made again"):
+    if not _back_to_queue(connection, job_id, {JobState.SUCCEEDED}, "files lost, made again", by):
         return False
     connection.execute(sa.delete(delivery_instance).where(delivery_instance.c.delivery_id.in_(of_job)))
     connection.execute(sa.delete(delivery).where(delivery.c.job_id == job_id))

@@ -90,18 +90,21 @@ def end_routing(
         return False
     timeline.record(connection, to_route.id, "route", state.lower(), reason=reason)
     for new in jobs:
-        _insert_job(connection, to_route, new, max_attempts)
+        insert_job(connection, to_route.id, to_route.revision, new, max_attempts)
     return True
 
 
-def _insert_job(connection: Connection, to_route: SeriesToRoute, new: NewJob, max_attempts: int) -> None:
+def insert_job(
+    connection: Connection, series_id: int, revision: int, new: NewJob, max_attempts: int, **detail: Any
+) -> str | None:
+    """Queue a job; its id, None when there is one of that rule version. `detail` goes to the timeline."""
     job_id = str(uuid.uuid4())
     inserted = connection.execute(
         outbox.insert_for(connection, job)
         .values(
             id=job_id,
-            series_id=to_route.id,
-            revision=to_route.revision,
+            series_id=series_id,
+            revision=revision,
             rule_version_id=new.rule_version_id,
             pipeline_id=new.pipeline_id,
             options=dict(new.options),
@@ -118,9 +121,11 @@ def _insert_job(connection: Connection, to_route: SeriesToRoute, new: NewJob, ma
         .on_conflict_do_nothing()
         .returning(job.c.id)
     ).scalar_one_or_none()
-    if inserted is not None:
-        timeline.record(connection, to_route.id, "route", "job made", job_id=job_id, pipeline=new.pipeline_id)
-        outbox.add(connection, outbox.PROCESS, job_id, priority=new.priority)
+    if inserted is None:
+        return None
+    timeline.record(connection, series_id, "route", "job made", job_id=job_id, pipeline=new.pipeline_id, **detail)
+    outbox.add(connection, outbox.PROCESS, job_id, priority=new.priority)
+    return job_id
 
 
 def route_again(connection: Connection, series_id: int, *, by: str) -> bool:

@@ -15,6 +15,7 @@ from gateway.domain.rule_tables import digest, rule_from_table, rule_to_table
 from gateway.domain.rules import Rule, require_activatable
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
+from gateway.store import by_hand
 from gateway.store.database import Database, now
 from gateway.store.outbox import insert_for
 from gateway.store.rules_file import read_rules
@@ -161,7 +162,7 @@ def seed_rules(database: Database, settings: Settings) -> None:
     if seed is None:
         return
     with database.read() as connection:
-        if connection.execute(sa.select(sa.func.count()).select_from(rule_version)).scalar_one():
+        if connection.execute(sa.select(sa.exists().where(rule_version.c.name != by_hand.NAME))).scalar_one():
             return
     if not seed.exists():
         raise ConfigurationError(

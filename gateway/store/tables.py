@@ -23,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.types import TypeEngine
 
@@ -63,6 +64,7 @@ study = Table(
     Column("accession_number", String(16), nullable=False, index=True),
     Column("study_date", String(8), nullable=False),
     Column("study_description", String(64), nullable=False),
+    Index(None, "first_received_at", "uid"),
 )
 
 series = Table(
@@ -70,7 +72,7 @@ series = Table(
     metadata,
     Column("id", Key, primary_key=True),
     Column("uid", Uid, nullable=False, unique=True),
-    Column("study_uid", Uid, ForeignKey("study.uid"), nullable=False, index=True),
+    Column("study_uid", Uid, ForeignKey("study.uid"), nullable=False),
     Column("modality", String(16), nullable=False),
     Column("series_number", Integer),
     Column("series_description", String(64), nullable=False),
@@ -92,7 +94,8 @@ series = Table(
     Column("purged_at", Float),  # when its files were given up by retention; null again when a late instance comes
     Index(None, "state", "judge_at"),
     Index(None, "last_received_at"),
-    Index(None, "purged_at", "last_received_at"),
+    Index(None, "purged_at", "last_received_at", "instances"),  # the last one: they are summed from the index alone
+    Index(None, "study_uid", "state", "calling_ae_title"),
 )
 
 instance = Table(
@@ -102,7 +105,7 @@ instance = Table(
     Column("sop_instance_uid", Uid, nullable=False, unique=True),
     Column("sop_class_uid", Uid, nullable=False),
     Column("transfer_syntax_uid", Uid, nullable=False),
-    Column("series_id", Key, ForeignKey("series.id"), nullable=False, index=True),
+    Column("series_id", Key, ForeignKey("series.id"), nullable=False),
     Column("association_id", String(36), ForeignKey("association.id"), nullable=False, index=True),
     Column("revision", Integer, nullable=False),
     Column("path", String(255), nullable=False, unique=True),
@@ -115,6 +118,7 @@ instance = Table(
     Column("orientation", JSON, nullable=False),  # six cosines, or none
     Column("slice_position_mm", Float),
     Column("images_in_acquisition", Integer),
+    Index(None, "series_id", "received_at"),
 )
 
 quarantine = Table(
@@ -195,7 +199,8 @@ job = Table(
     Column("finished_at", Float),
     UniqueConstraint("series_id", "revision", "rule_version_id"),
     Index(None, "state", "lease_until"),
-    Index(None, "created_at"),
+    Index(None, "created_at", "id"),
+    Index(None, "state", "created_at", "id"),
     Index(None, "pipeline_id", "created_at", "state"),
 )
 
@@ -344,6 +349,20 @@ person = Table(
     Column("last_login_at", Float),
     Column("failed_logins", Integer, nullable=False),  # since the last good one
     Column("locked_until", Float, nullable=False),
+    Column("issuer", String(255)),  # the identity provider that vouches for the person, and its word for the person
+    Column("subject", String(255)),
+    Index("ix_person_issuer_subject", "issuer", "subject", unique=True),
+)
+
+login_attempt = Table(  # somebody is at the identity provider, or never came back
+    "login_attempt",
+    metadata,
+    Column("state", String(64), primary_key=True),  # SHA-256
+    Column("browser", String(64), nullable=False),  # SHA-256 of its cookie
+    Column("nonce", String(64), nullable=False),
+    Column("verifier", String(64), nullable=False),
+    Column("place", String(2000), nullable=False),
+    Column("until", Float, nullable=False, index=True),
 )
 
 web_session = Table(
@@ -381,6 +400,7 @@ audit = Table(  # rows are only ever added: triggers say so
     Column("what", String(64), nullable=False),
     Column("subject", String(128), nullable=False),
     Column("detail", JSON, nullable=False),
+    Index(None, "who", "id"),
 )
 
 rule_draft = Table(
@@ -412,4 +432,73 @@ self_test = Table(  # the latest self-test of each pipeline
     Column("started_at", Float),
     Column("ended_at", Float),
     Column("outcome", JSON),  # version, device, seconds, whether it passed, and each step with what was found
+)
+
+reader_feedback = Table(  # what readers say of results; it outlasts the job, for it is about the model
+    "reader_feedback",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("job_id", String(36), nullable=False, index=True),
+    Column("pipeline_id", String(64), nullable=False),
+    Column("pipeline_version", String(32), nullable=False),
+    Column("weights_sha256", String(64), nullable=False),
+    Column("verdict", Title, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("slice", Integer),  # as the Compare page counts, from 1; null: the whole series
+    Column("who", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+    Index(None, "pipeline_id", "pipeline_version", "verdict"),
+)
+
+alert = Table(  # one for each cause that needs a person
+    "alert",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("cause", String(160), nullable=False),
+    Column("severity", Title, nullable=False),
+    Column("title", String(200), nullable=False),
+    Column("advice", Text, nullable=False),
+    Column("link", String(255), nullable=False),
+    Column("first_at", Float, nullable=False),
+    Column("last_at", Float, nullable=False),
+    Column("times", BigInteger, nullable=False),  # series, jobs, deliveries or attempts that it is about
+    Column("reminders", Integer, nullable=False),
+    Column("resolved_at", Float, index=True),
+    Column("acknowledged_by", String(64)),
+    Column("acknowledged_at", Float),
+    Index(
+        "ix_alert_open_cause", "cause", unique=True,
+        sqlite_where=text("resolved_at IS NULL"), postgresql_where=text("resolved_at IS NULL"),
+    ),
+)  # fmt: skip
+
+alert_message = Table(  # what a channel was told of an alert, or is about to be told
+    "alert_message",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("alert_id", Key, ForeignKey("alert.id", ondelete="CASCADE"), nullable=False),
+    Column("channel", Title, nullable=False),
+    Column("change", String(32), nullable=False),  # opened, resolved, or reminder and its number
+    Column("created_at", Float, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("not_before", Float, nullable=False),  # until then it waits, or somebody sends it
+    Column("ended_at", Float),  # sent, or given up
+    Column("sent_at", Float),
+    Column("error", Text),
+    UniqueConstraint("alert_id", "channel", "change"),
+    Index(None, "channel", "ended_at", "not_before"),
+)
+
+directory_entry = Table(  # senders and destinations besides those of the settings: rows are only added, the last counts
+    "directory_entry",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("kind", Title, nullable=False),  # sender or destination
+    Column("name", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("definition", JSON(none_as_null=True)),  # null: removed
+    Column("author", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    UniqueConstraint("kind", "name", "version"),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,5 +35,13 @@ def record(
 
 def of_series(connection: Connection, series_id: int) -> list[Event]:
     """Everything that happened to a series, oldest first."""
-    rows = connection.execute(sa.select(event).where(event.c.series_id == series_id).order_by(event.c.id))
-    return [Event(row.at, row.stage, row.what, row.job_id, row.detail) for row in rows]
+    return of_several(connection, [series_id])[series_id]
+
+
+def of_several(connection: Connection, series_ids: Sequence[int]) -> dict[int, list[Event]]:
+    """The same for each of several series."""
+    found: dict[int, list[Event]] = {series_id: [] for series_id in series_ids}
+    rows = connection.execute(sa.select(event).where(event.c.series_id.in_(series_ids)).order_by(event.c.id))
+    for row in rows:
+        found[row.series_id].append(Event(row.at, row.stage, row.what, row.job_id, row.detail))
+    return found

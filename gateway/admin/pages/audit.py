@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 
-from gateway.admin.routes import LARGEST_ID, Routes
+from gateway.admin.routes import PageKey, Routes
 from gateway.admin.site import Site
 from gateway.domain.roles import Role
 from gateway.store import people
+from gateway.store.paging import Cut, Page
 
 _PAGE = 100
 
-Before = Annotated[int | None, Query(ge=1, le=LARGEST_ID)]
 Who = Annotated[str, Query(max_length=64)]
 
 
@@ -21,19 +21,16 @@ def router(site: Site) -> Routes:
     """The page and the same as JSON."""
     routes = Routes()
 
-    def trail(before: int | None, who: str) -> tuple[list[dict[str, Any]], int | None]:
+    def trail(who: str, after: str, before: str) -> Page:
         with site.database.read() as connection:
-            rows = people.audit_trail(connection, _PAGE + 1, before, who)
-        return rows[:_PAGE], rows[_PAGE - 1]["id"] if len(rows) > _PAGE else None
+            return people.audit_page(connection, who, _PAGE, Cut(after, before))
 
     @routes.page("/audit", Role.AUDITOR)
-    def page(request: Request, before: Before = None, who: Who = "") -> Response:
-        rows, following = trail(before, who)
-        return site.page(request, "audit.html", rows=rows, following=following, who=who)
+    def page(request: Request, who: Who = "", after: PageKey = "", before: PageKey = "") -> Response:
+        return site.page(request, "audit.html", found=trail(who, after, before), who=who)
 
     @routes.api("GET", "/audit", Role.AUDITOR, tags=["people"], summary="The audit trail, newest first")
-    def api(before: Before = None, who: Who = "") -> dict[str, Any]:
-        rows, following = trail(before, who)
-        return {"entries": rows, "before": following}
+    def api(who: Who = "", after: PageKey = "", before: PageKey = "") -> dict[str, Any]:
+        return trail(who, after, before).to_table("entries")
 
     return routes

@@ -1,4 +1,4 @@
-"""People: accounts, open sessions and API keys; every change is in the audit trail."""
+"""People: accounts, their sessions, and API keys; every change is in the audit trail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
-from gateway.admin.access import Access, digest_of, needs, new_key
+from gateway.admin.access import COOKIE, Access, digest_of, needs, new_key
 from gateway.admin.routes import Routes, RowId
 from gateway.admin.site import Site, address_of
 from gateway.domain.roles import Role
@@ -26,7 +26,7 @@ def router(site: Site, access: Access) -> Routes:
     def shown(request: Request, key: str = "") -> Response:
         with site.database.read() as connection:
             return site.page(
-                request, "people.html", key=key, roles=list(Role),
+                request, "people.html", key=key, roles=list(Role), this=digest_of(request.cookies.get(COOKIE, "")),
                 people=people.people(connection), sessions=people.sessions(connection), keys=people.keys(connection),
             )  # fmt: skip
 
@@ -47,37 +47,50 @@ def router(site: Site, access: Access) -> Routes:
 
     @routes.act("/people/{name}/role", Role.ADMINISTRATOR)
     def change_role(request: Request, me: Me, name: str, role: Annotated[Role, Form()]) -> Response:
-        change(request, me, name, "changed a role", role is not Role.ADMINISTRATOR, role=role)
+        with site.database.write() as connection:
+            require(people.set_role(connection, name, role), name)
+            people.note(connection, me, address_of(request), "changed a role", name, role=role)
         return RedirectResponse("/people", 303)
 
     @routes.act("/people/{name}/active", Role.ADMINISTRATOR)
     def switch(request: Request, me: Me, name: str, active: Annotated[bool, Form()]) -> Response:
-        change(request, me, name, "let in" if active else "shut out", not active, active=active)
+        with site.database.write() as connection:
+            require(people.set_active(connection, name, active=active), name)
+            people.note(connection, me, address_of(request), "let in" if active else "shut out", name)
         return RedirectResponse("/people", 303)
 
     @routes.act("/people/{name}/password", Role.ADMINISTRATOR)
     def set_password(request: Request, me: Me, name: str, password: Secret) -> Response:
         password_hash = access.hash_password(password)
         with site.database.write() as connection:
-            if not people.change_person(connection, name, password_hash=password_hash):
-                raise HTTPException(404, f"there is nobody of the name {name}")
+            require(people.set_password(connection, name, password_hash), name)
             people.note(connection, me, address_of(request), "set a password", name)
         return RedirectResponse("/people", 303)
 
-    def change(request: Request, me: Somebody, name: str, what: str, takes_away: bool, **values: Any) -> None:
+    @routes.act("/people/{name}/sessions/end", Role.ADMINISTRATOR)
+    def end_all(request: Request, me: Me, name: str) -> Response:
         with site.database.write() as connection:
-            if takes_away and people.administrators(connection) == [name]:
-                raise HTTPException(409, f"{name} is the last administrator; make another one first")
-            if not people.change_person(connection, name, **values):
-                raise HTTPException(404, f"there is nobody of the name {name}")
-            people.note(connection, me, address_of(request), what, name, **values)
+            found = people.find(connection, name)
+            require(found is not None, name)
+            ended = people.end_sessions(connection, found["id"]) if found else 0
+            people.note(connection, me, address_of(request), "ended sessions", name, sessions=ended)
+        return RedirectResponse("/people", 303)
+
+    def require(is_there: bool, name: str) -> None:
+        if not is_there:
+            raise HTTPException(404, f"there is nobody of the name {name}")
 
     @routes.act("/sessions/{digest}/end", Role.ADMINISTRATOR)
     def end_session(request: Request, me: Me, digest: str) -> Response:
-        with site.database.write() as connection:
-            if people.end_session(connection, digest):
-                people.note(connection, me, address_of(request), "ended a session")
+        end(request, me, digest)
         return RedirectResponse("/people", 303)
+
+    def end(request: Request, me: Somebody, digest: str) -> bool:
+        with site.database.write() as connection:
+            is_ended = people.end_session(connection, digest)
+            if is_ended:
+                people.note(connection, me, address_of(request), "ended a session")
+        return is_ended
 
     @routes.act("/keys", Role.ADMINISTRATOR)
     def add_key(request: Request, me: Me, name: Name, role: Annotated[Role, Form()]) -> Response:
@@ -98,5 +111,14 @@ def router(site: Site, access: Access) -> Routes:
     def api_people() -> list[dict[str, Any]]:
         with site.database.read() as connection:
             return people.people(connection)
+
+    @routes.api("GET", "/sessions", Role.ADMINISTRATOR, tags=["people"], summary="Open sessions, latest first")
+    def api_sessions() -> list[dict[str, Any]]:
+        with site.database.read() as connection:
+            return people.sessions(connection)
+
+    @routes.api("DELETE", "/sessions/{digest}", Role.ADMINISTRATOR, tags=["people"], summary="End a session")
+    def api_end(request: Request, me: Me, digest: str) -> dict[str, bool]:
+        return {"ended": end(request, me, digest)}
 
     return routes

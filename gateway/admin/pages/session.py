@@ -7,12 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from gateway.admin.access import COOKIE, LONGEST_S, Access, NotAllowed, digest_of, require_own_page, require_same_site
+from gateway.admin.access import COOKIE, Access, NotAllowed, digest_of, require_own_page, require_same_site
 from gateway.admin.setup_token import SetupToken
 from gateway.admin.site import Site, address_of
 from gateway.domain.roles import Role
+from gateway.settings import Web
 from gateway.store import people
 from gateway.store.people import Somebody
+
+_LONGEST_PLACE = 2000
 
 
 def router(site: Site, access: Access, setup_token: SetupToken) -> APIRouter:
@@ -23,11 +26,20 @@ def router(site: Site, access: Access, setup_token: SetupToken) -> APIRouter:
         with site.database.read() as connection:
             return people.is_anybody(connection)
 
+    openid = site.settings.web.oidc
+    with_passwords = openid is None or openid.passwords
+
+    def login_form(request: Request, to: str, problem: str = "", code: int = 200) -> Response:
+        return site.page(
+            request, "login.html", code, to=own_place(to), problem=problem,
+            button=openid.button if openid else "", with_passwords=with_passwords,
+        )  # fmt: skip
+
     @routes.get("/login")
     def login_page(request: Request, to: str = "/") -> Response:
-        if not is_set_up():
+        if with_passwords and not is_set_up():
             return RedirectResponse("/setup", 303)
-        return site.page(request, "login.html", to=_own(to), problem="")
+        return login_form(request, to)
 
     @routes.post("/login")
     def login(
@@ -37,11 +49,13 @@ def router(site: Site, access: Access, setup_token: SetupToken) -> APIRouter:
         to: Annotated[str, Form()] = "/",
     ) -> Response:
         require_same_site(request)
+        if not with_passwords:
+            return login_form(request, to, "passwords are switched off here; log in at the identity provider", 403)
         try:
             cookie = access.log_in(name, password, address_of(request), request.headers.get("user-agent", ""))
         except NotAllowed as refused:
-            return site.page(request, "login.html", refused.code, to=_own(to), problem=str(refused))
-        return _with_cookie(RedirectResponse(_own(to), 303), request, cookie)
+            return login_form(request, to, str(refused), refused.code)
+        return with_cookie(RedirectResponse(own_place(to), 303), request, site.settings.web, cookie)
 
     @routes.post("/logout")
     async def logout(request: Request) -> Response:
@@ -55,7 +69,7 @@ def router(site: Site, access: Access, setup_token: SetupToken) -> APIRouter:
 
     @routes.get("/setup")
     def setup_page(request: Request, token: str = "") -> Response:
-        if is_set_up():
+        if is_set_up() or not with_passwords:
             return RedirectResponse("/login", 303)
         return _setup(request, token, "", "")
 
@@ -67,7 +81,7 @@ def router(site: Site, access: Access, setup_token: SetupToken) -> APIRouter:
         password: Annotated[str, Form()],
     ) -> Response:
         require_same_site(request)
-        if is_set_up():
+        if is_set_up() or not with_passwords:
             return RedirectResponse("/login", 303)
         try:
             setup_token.require(token)
@@ -82,23 +96,31 @@ def router(site: Site, access: Access, setup_token: SetupToken) -> APIRouter:
             people.note(connection, first, address_of(request), "made the first administrator", name)
         setup_token.forget()
         cookie = access.open_session(first, address_of(request), request.headers.get("user-agent", ""))
-        return _with_cookie(RedirectResponse("/", 303), request, cookie)
+        return with_cookie(RedirectResponse("/", 303), request, site.settings.web, cookie)
 
     def _setup(request: Request, token: str, name: str, problem: str, code: int = 200) -> Response:
         return site.page(
-            request, "setup.html", code, token=token, name=name, problem=problem, token_file=str(setup_token.file)
-        )
+            request, "setup.html", code, token=token, name=name, problem=problem,
+            token_file=str(setup_token.file), button=openid.button if openid else "",
+        )  # fmt: skip
 
     return routes
 
 
-def _own(place: str) -> str:
+def own_place(place: str) -> str:
     """`place` when it is a path of this site, else the dashboard: a login must not lead elsewhere."""
-    return place if place.startswith("/") and not place.startswith(("//", "/\\")) else "/"
+    is_own = place.startswith("/") and not place.startswith("//") and "\\" not in place and place.isprintable()
+    return place if is_own and len(place) <= _LONGEST_PLACE else "/"
 
 
-def _with_cookie(answer: Response, request: Request, cookie: str) -> Response:
+def is_encrypted(request: Request, web: Web) -> bool:
+    """Whether the browser speaks https, to us or to what stands in front of us."""
+    return request.url.scheme == "https" or web.public_url.startswith("https:")
+
+
+def with_cookie(answer: Response, request: Request, web: Web, cookie: str) -> Response:
+    """The answer with the cookie of a session: not for scripts, not for other sites, and by https where there is it."""
     answer.set_cookie(
-        COOKIE, cookie, max_age=int(LONGEST_S), httponly=True, samesite="lax", secure=request.url.scheme == "https"
+        COOKIE, cookie, max_age=int(people.LONGEST_S), httponly=True, samesite="lax", secure=is_encrypted(request, web)
     )
     return answer

@@ -1,0 +1,42 @@
+"""Settings: the value of each that is in use, its default, and where it came from; no secret is ever shown."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from itertools import groupby
+from typing import Annotated, Any
+
+from fastapi import Query, Request, Response
+
+from gateway.admin.routes import Routes
+from gateway.admin.site import Site
+from gateway.domain.roles import Role
+from gateway.settings_origin import EffectiveSetting, effective
+
+Text = Annotated[str, Query(max_length=64)]
+Given = Annotated[bool, Query(description="only those that are no defaults")]
+
+
+def router(site: Site) -> Routes:
+    """The page and the same as JSON."""
+    routes = Routes()
+    settings = site.settings
+
+    @routes.page("/settings", Role.AUDITOR)
+    def page(request: Request, text: Text = "", given: Given = False) -> Response:
+        found = effective(settings, settings.given, text, only_given=given)
+        sections = [(name, list(rows)) for name, rows in groupby(found, _section)]
+        return site.page(
+            request, "settings.html", sections=sections, text=text, only_given=given, source=settings.given
+        )
+
+    @routes.api("GET", "/settings", Role.AUDITOR, tags=["operation"], summary="The settings in use and their origin")
+    def api(text: Text = "", given: Given = False) -> list[dict[str, Any]]:
+        return [asdict(one) for one in effective(settings, settings.given, text, only_given=given)]
+
+    return routes
+
+
+def _section(setting: EffectiveSetting) -> str:
+    """The table of a setting; the few that have none stand under the node."""
+    return setting.key.rpartition(".")[0] or "top"
