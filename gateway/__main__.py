@@ -25,7 +25,9 @@ COMMANDS = {
         "status": ("status", "Is it well, and if not, what to do."),
         "refusals": ("refusals", "Who was not let in, why, and what lets him in."),
         "doctor": ("doctor", "Check what it needs: ports, disk, database, weights, destinations ..."),
+        "settings": ("settings", "The settings in use, their defaults, and where each came from."),
         "jobs": ("jobs", "What became of each series, and why; cancel, run, send, route again."),
+        "alerts": ("alerts", "What needs somebody, one for each cause; send a test message."),
         "destinations": ("destinations", "How each destination stands; hold its deliveries back, let them go."),
         "retain": ("retain", "Delete what is old and every destination has, or say what that is."),
         "backup": ("backup", "Save database, rules, settings and, if wanted, the spool, while everything runs."),
@@ -33,6 +35,7 @@ COMMANDS = {
         "pipelines": ("pipelines", "What is installed and how it fares; disable, enable, test."),
         "rules": ("rules", "Which series go through which pipeline: list, test, apply."),
         "token": ("token", "Let a sender in that stores over HTTP."),
+        "users": ("users", "Who may use the web port; a new password for who forgot it."),
     },
     "Without a gateway": {
         "demo": ("demo", "See it work: a T2W series goes in, a synthetic STIR series comes back."),

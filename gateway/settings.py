@@ -305,7 +305,7 @@ class Deliver(_Section):
     """The way back to the PACS."""
 
     threads: int = Field(
-        0, description="threads of a transfer worker; 0 = one for each place at a destination, four for routing", ge=0
+        0, description="threads of a transfer worker; 0 = one for each place at a destination, and 16 more", ge=0
     )
     per_destination: int = Field(2, description="transfers to one destination at a time", ge=1)
     lease_s: float = Field(120.0, description="a delivery that makes no progress for this long is taken back", gt=0)
@@ -492,6 +492,9 @@ class Web(_Section):
     certificate: OptionalPath = Field(None, description="PEM file: our certificate and its chain, for https")
     key: OptionalPath = Field(None, description="PEM file: the private key, without passphrase")
     max_connections: int = Field(64, description="connections at a time; more are answered 503", ge=1)
+    files_dir: OptionalPath = Field(
+        None, description="folder that has every file that destinations added on the web may name; empty = they name none"
+    )
     senders: dict[AETitle, TokenDigest] = Field(
         default_factory=dict, description="who may store over HTTP: name = what `athanor token NAME` printed"
     )

@@ -1,4 +1,4 @@
-"""Where each setting in use came from: its default, the settings file or an environment variable. Secrets stay hidden."""
+"""Where each setting in use came from: its default, the settings file or a variable. Secrets stay hidden."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ PREFIX, DELIMITER = "ATHANOR_", "__"
 HIDDEN = "not shown"
 DEFAULT, FILE, ENVIRONMENT = "default", "file", "environment"
 
-# what may hold a secret, by the word in its name: a setting that is added later is hidden without anybody's thinking of it
-_SECRET = re.compile(r"(^|_)(urls?|secrets?|passwords?|tokens?|keys?|passphrase|credentials?|senders|syslog|webhooks?)(_|$)")
+# what may hold a secret, by a word in its name: so one that is added later is hidden, too
+_SECRET = re.compile(
+    r"(^|_)(urls?|secrets?|passwords?|tokens?|keys?|passphrase|credentials?|senders|syslog|webhooks?)(_|$)"
+)
 _UNITS = {"_bytes_per_s": "bytes/s", "_bytes": "bytes", "_days": "days", "_ms": "ms", "_mm": "mm", "_s": "seconds"}
 
 

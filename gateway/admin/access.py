@@ -34,6 +34,7 @@ CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 _SHORTEST_PASSWORD = 12
 _FREE_FAILURES, _FIRST_LOCK_S, _LONGEST_LOCK_S = 4, 30.0, 900.0
 _LOGINS_A_MINUTE = 20  # of one address, good or bad
+_HASHER = PasswordHasher()  # Argon2id with the library's parameters (RFC 9106, low memory)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 log = logs.get("web")
@@ -52,16 +53,9 @@ class Access:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._hasher = PasswordHasher()  # Argon2id with the library's parameters (RFC 9106, low memory)
-        self._nobody = self._hasher.hash(secrets.token_urlsafe())
+        self._nobody = _HASHER.hash(secrets.token_urlsafe())
         self._attempts: defaultdict[str, deque[float]] = defaultdict(deque)
         self._lock = Lock()
-
-    def hash_password(self, password: str) -> str:
-        """The Argon2id hash of a new password. Raises NotAllowed when it is too short."""
-        if len(password) < _SHORTEST_PASSWORD:
-            raise NotAllowed(400, f"password: found {len(password)} characters; expected {_SHORTEST_PASSWORD} or more")
-        return self._hasher.hash(password)
 
     def log_in(self, name: str, password: str, address: str, agent: str) -> str:
         """What the cookie of a new session holds. Raises NotAllowed as `prove` does."""
@@ -130,7 +124,7 @@ class Access:
 
     def _verifies(self, password_hash: str | None, password: str) -> bool:
         try:
-            return self._hasher.verify(password_hash or self._nobody, password) and password_hash is not None
+            return _HASHER.verify(password_hash or self._nobody, password) and password_hash is not None
         except (VerificationError, InvalidHashError):
             return False
 
@@ -188,6 +182,13 @@ def csrf_token(request: Request) -> str:
     """What our pages put into their forms: a function of the session that another site cannot compute."""
     cookie = request.cookies.get(COOKIE, "")
     return hmac.new(cookie.encode(), b"csrf", hashlib.sha256).hexdigest() if cookie else ""
+
+
+def hash_password(password: str) -> str:
+    """The Argon2id hash of a new password. Raises NotAllowed when it is too short."""
+    if len(password) < _SHORTEST_PASSWORD:
+        raise NotAllowed(400, f"password: found {len(password)} characters; expected {_SHORTEST_PASSWORD} or more")
+    return _HASHER.hash(password)
 
 
 def new_key() -> str:

@@ -16,16 +16,16 @@ from gateway import logs
 from gateway.admin import news, stow
 from gateway.admin.access import Access, NotAllowed
 from gateway.admin.pages import (
+    alerts,
     audit,
     compare,
     dashboard,
     destinations,
     effective_settings,
     feedback,
+    instances,
     me,
     openid,
-    help as helping,
-    instances,
     people,
     pipelines,
     rules,
@@ -33,6 +33,7 @@ from gateway.admin.pages import (
     session,
     studies,
 )
+from gateway.admin.pages import help as helping
 from gateway.admin.senders import Senders
 from gateway.admin.setup_token import SetupToken
 from gateway.admin.site import STATIC, Site
@@ -40,6 +41,8 @@ from gateway.errors import AthanorError, Unavailable
 from gateway.network.receiver import Receiver
 from gateway.settings import Settings
 from gateway.store.database import Database
+from gateway.store.directory import Directory
+from gateway.store.directory_entries import InvalidEntry
 from gateway.store.spool import Spool
 
 log = logs.get("web")
@@ -59,20 +62,28 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 def make_app(
-    settings: Settings, database: Database, spool: Spool, receiver: Receiver, setup_token: SetupToken
+    settings: Settings,
+    database: Database,
+    spool: Spool,
+    receiver: Receiver,
+    setup_token: SetupToken,
+    directory: Directory | None = None,
 ) -> FastAPI:
-    """The application; `receiver` takes what is stored over HTTP."""
+    """The application; `receiver` takes what is stored over HTTP. Whoever hands a directory over also follows it."""
     app = FastAPI(title="Athanor", version="1", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
-    site = Site(settings, database, spool)
+    site = Site(settings, database, spool, directory or Directory(settings, database))
     access = app.state.access = Access(database)
     app.include_router(stow.router(receiver, Senders(settings.web.senders), settings.node.ae_title,
                                    settings.listener.dimse_timeout_s))  # fmt: skip
     app.include_router(session.router(site, access, setup_token))
     if settings.web.oidc:
         app.include_router(openid.router(site, access, settings.web.oidc))
-    app.include_router(people.router(site, access))
+    app.include_router(people.router(site))
     app.include_router(me.router(site, access))
-    for pages in (dashboard, studies, rules, destinations, senders, audit, compare, feedback, instances, pipelines, effective_settings, helping):
+    for pages in (
+        dashboard, studies, rules, destinations, senders, audit, compare, feedback, instances, pipelines,
+        effective_settings, helping, alerts,
+    ):  # fmt: skip
         app.include_router(pages.router(site))
     app.include_router(news.router(site))
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -178,6 +189,10 @@ def _add_errors(app: FastAPI, site: Site) -> None:
     @app.exception_handler(Unavailable)
     def unavailable(request: Request, error: Unavailable) -> Response:
         return answer(request, 503, "Not available now", f"{error}; try again in a moment")
+
+    @app.exception_handler(InvalidEntry)
+    def not_kept(request: Request, error: InvalidEntry) -> Response:
+        return answer(request, 422, "Not understood", str(error))
 
     @app.exception_handler(AthanorError)
     def refused(request: Request, error: AthanorError) -> Response:

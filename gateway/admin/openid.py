@@ -1,7 +1,7 @@
 """The identity provider: where it is, what it signs with, and who it says somebody is (OpenID Connect Core 1.0).
 
-Authorization code flow with PKCE (RFC 7636), state and nonce. Whatever the provider answers is judged here; nothing of a
-code or a token gets into a message.
+Authorization code flow with PKCE (RFC 7636), state and nonce. Whatever the provider answers is judged here; nothing of
+a code or a token gets into a message.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ class Provider:
         if status != 200 or not isinstance(answer.get("id_token"), str):
             raise NotAllowed(
                 403,
-                f"the identity provider {self._host} gave no ID token: {error_word(answer.get('error'))} (HTTP {status}); "
-                "begin again, and check web.oidc.client_id and its secret if it stays so",
+                f"the identity provider {self._host} gave no ID token: {error_word(answer.get('error'))}, "
+                f"HTTP {status}; begin again, and check web.oidc.client_id and its secret if it stays so",
             )
         return str(answer["id_token"])
 
@@ -187,7 +187,9 @@ class Provider:
         for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
             place = urlsplit(found[name]) if isinstance(found.get(name), str) else urlsplit("")
             if place.scheme != "https" and (place.scheme, urlsplit(issuer).scheme) != ("http", "http"):
-                raise ConfigurationError(f"the identity provider {self._host} has no {name} with https; ask who runs it")
+                raise ConfigurationError(
+                    f"the identity provider {self._host} has no {name} with https; ask who runs it"
+                )
         return found
 
     async def _get(self, place: str, *, is_fresh: bool = False) -> dict[str, Any]:

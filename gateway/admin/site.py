@@ -20,6 +20,7 @@ from gateway.domain.roles import Role, may
 from gateway.domain.states import DeliveryState, JobState, SeriesState
 from gateway.settings import Settings
 from gateway.store.database import Database
+from gateway.store.directory import Directory
 from gateway.store.people import Somebody
 from gateway.store.spool import Spool
 
@@ -29,10 +30,12 @@ STATIC = _HERE / "static"
 MENU = (
     ("Dashboard", "/", Role.VIEWER),
     ("Studies", "/studies", Role.VIEWER),
+    ("Queue", "/queue", Role.VIEWER),
     ("Rules", "/rules", Role.VIEWER),
     ("Pipelines", "/pipelines", Role.VIEWER),
     ("Destinations", "/destinations", Role.VIEWER),
     ("Senders", "/senders", Role.VIEWER),
+    ("Alerts", "/alerts", Role.VIEWER),
     ("People", "/people", Role.ADMINISTRATOR),
     ("Audit", "/audit", Role.AUDITOR),
     ("Settings", "/settings", Role.AUDITOR),
@@ -51,6 +54,7 @@ class Site:
     settings: Settings
     database: Database
     spool: Spool
+    directory: Directory
     templates: Environment = field(default_factory=lambda: _environment())
 
     def page(self, request: Request, template: str, code: int = 200, **values: Any) -> HTMLResponse:

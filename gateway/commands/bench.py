@@ -14,7 +14,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from gateway.commands import bench_growth, bench_ingest, console
+from gateway.commands import bench_growth, bench_ingest, bench_web, console
 from gateway.commands.console import Json, err, out
 from gateway.commands.phantom import write_phantom
 from gateway.commands.sandbox import Sandbox, SmallPacs
@@ -79,6 +79,24 @@ def ingest(
         bench_growth.open_associations(open_associations, json)
     else:
         bench_ingest.ingest(rounds, instances, keep, json)
+
+
+@app.command("web")
+def web(
+    instances: Annotated[int, typer.Option(help="instances in the database", min=1)] = 1_000_000,
+    studies: Annotated[int, typer.Option(help="studies in the database", min=1)] = 5_000,
+    rounds: Annotated[int, typer.Option(help="requests of each address", min=1)] = 5,
+    postgresql: Annotated[
+        str | None, typer.Option(metavar="URL", help="a server on which a database is made, and dropped at the end")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Time to the first byte of each page and API list, with made-up rows in SQLite or PostgreSQL.
+
+    Exit code 1 when one takes 200 ms or more at the median, or is answered with an error.
+    """
+    if not bench_web.measure(instances, studies, rounds, postgresql, json):
+        raise typer.Exit(console.FAILED)
 
 
 def _round(sandbox: Sandbox, database: Database, pacs: SmallPacs, paths: list[Path]) -> dict[str, float]:

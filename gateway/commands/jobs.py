@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
 from gateway.commands import console
 from gateway.commands.console import Json, say, show_table
+from gateway.domain.roles import Role
 from gateway.domain.rules import Outcome
 from gateway.domain.states import JobState, SeriesState
-from gateway.errors import NotDicom
-from gateway.store import deliveries, reports, reruns, routing, timeline
+from gateway.stages.interventions import Done, Interventions
+from gateway.store import deliveries, reports, timeline
+from gateway.store.directory import Directory
+from gateway.store.people import Somebody
 from gateway.store.spool import Spool
 
 app = typer.Typer(help="What became of each series, and why; cancel, run, send, route again.", no_args_is_help=True)
@@ -107,74 +112,42 @@ def show(which: Which, json: Json = False) -> None:
 @app.command("retry")
 def retry(which: Which, json: Json = False) -> None:
     """Run the jobs of a series again that ended without a result, or whose result was lost before it was sent."""
-    with console.database() as database, database.write() as connection:
-        spool = Spool(console.settings().spool_dir, "commands")
-        detail = reports.series_detail(connection, _find(connection, which))
-        again = [
-            job["id"]
-            for job in detail["jobs"]
-            if reruns.run_again(connection, job["id"])
-            or (_is_lost(connection, spool, job["id"]) and reruns.make_again(connection, job["id"]))
-        ]
-    if json:
-        console.show_json({"queued": again})
-    else:
-        said = ", ".join(job_id[:8] for job_id in again)
-        say(f"queued again: {said}" if again else "no job ended without a result, or lost one that nobody has got")
-    if not again:
-        raise typer.Exit(console.FAILED)
-
-
-def _is_lost(connection: Any, spool: Spool, job_id: str) -> bool:
-    """Whether a derived file of the job is gone or damaged."""
-    for path, sha256 in reruns.files_of(connection, job_id):
-        try:
-            spool.require_intact(path, sha256)
-        except (OSError, NotDicom):
-            return True
-    return False
+    with _asked(which) as (wishes, series_id):
+        done = wishes.retry(series_id)
+    _report(done, json, {"queued": list(done.jobs)})
 
 
 @app.command("route")
 def route(which: Which, json: Json = False) -> None:
     """Ask the rules of now about a series that was routed, matched none or failed; its jobs stay as they are."""
-    with console.database() as database, database.write() as connection:
-        series_id = _find(connection, which)
-        asked = routing.route_again(connection, series_id, by=console.operator())
-    if json:
-        console.show_json({"routed": [series_id] if asked else []})
-    else:
-        say("the rules will be asked again" if asked else "not routed yet, blocked, or its files were given up")
-    if not asked:
-        raise typer.Exit(console.FAILED)
+    with _asked(which) as (wishes, series_id):
+        done = wishes.route(series_id)
+    _report(done, json, {"routed": [series_id] if done.is_done else []})
+
+
+@app.command("run")
+def run(
+    which: Which,
+    pipeline: Annotated[str, typer.Option(help="an installed pipeline; see `athanor pipelines ls`")],
+    to: Annotated[list[str], typer.Option(metavar="DESTINATION", help="where the result goes; may be repeated")],
+    json: Json = False,
+) -> None:
+    """Run a pipeline on a series, whatever the rules say. What was synthesised is never a source."""
+    with _asked(which) as (wishes, series_id):
+        done = wishes.run(series_id, pipeline, to)
+    _report(done, json, {"jobs": list(done.jobs)})
 
 
 @app.command("cancel")
 def cancel(
     which: Which,
-    destination: Annotated[str | None, typer.Option(help="only deliveries to this destination, and no job")] = None,
+    destination: Annotated[str, typer.Option(help="only deliveries to this destination, and no job")] = "",
     json: Json = False,
 ) -> None:
     """Cancel what has not ended of a series: jobs and deliveries. What a destination has accepted stays there."""
-    by = console.operator()
-    with console.database() as database, database.write() as connection:
-        detail = reports.series_detail(connection, _find(connection, which))
-        ended = (
-            [] if destination else [job["id"] for job in detail["jobs"] if reruns.cancel(connection, job["id"], by=by)]
-        )
-        sent = [
-            delivery["destination"]
-            for job in detail["jobs"]
-            for delivery in job["deliveries"]
-            if destination in {None, delivery["destination"]} and deliveries.cancel(connection, delivery["id"], by=by)
-        ]
-    if json:
-        console.show_json({"jobs": ended, "destinations": sent})
-    else:
-        said = [f"job {job_id[:8]}" for job_id in ended] + [f"the delivery to {name}" for name in sent]
-        say(f"cancelled: {', '.join(said)}" if said else "nothing to cancel: all has ended")
-    if not ended and not sent:
-        raise typer.Exit(console.FAILED)
+    with _asked(which) as (wishes, series_id):
+        done = wishes.cancel(series_id, destination=destination)
+    _report(done, json, {"jobs": list(done.jobs), "destinations": list(done.destinations)})
 
 
 @app.command("resend")
@@ -182,7 +155,7 @@ def resend(
     which: Annotated[
         str, typer.Argument(metavar="SERIES", help="series id, Series Instance UID, or the start of a job id")
     ] = "",
-    destination: Annotated[str | None, typer.Option(help="only to this destination")] = None,
+    destination: Annotated[str, typer.Option(help="only to this destination")] = "",
     whole: Annotated[bool, typer.Option("--whole", help="also instances that were accepted already")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="without SERIES: whatever failed to --destination")] = False,
     json: Json = False,
@@ -190,40 +163,48 @@ def resend(
     """Send the results of a series again: the same bytes under the same UIDs; superseded ones are left out."""
     if bool(which) == failed or (failed and not destination):
         console.fail("found neither or both; expected SERIES, or --failed with --destination NAME", console.USAGE)
-    give_up_s = console.settings().deliver.give_up_s
-    if failed and destination:
-        _resend_failed(destination, give_up_s, whole=whole, json=json)
+    if failed:
+        _resend_failed(destination, whole=whole, json=json)
         return
-    with console.database() as database, database.write() as connection:
-        detail = reports.series_detail(connection, _find(connection, which))
-        again = [
-            delivery["destination"]
-            for job in detail["jobs"]
-            for delivery in job["deliveries"]
-            if destination in {None, delivery["destination"]}
-            and not job["superseded"]
-            and deliveries.send_again(connection, delivery["id"], whole=whole, give_up_s=give_up_s)
-        ]
-    if json:
-        console.show_json({"destinations": again})
-    else:
-        say(f"will be sent again to: {', '.join(again)}" if again else "no delivery that has ended")
-    if not again:
-        raise typer.Exit(console.FAILED)
+    with _asked(which) as (wishes, series_id):
+        done = wishes.resend(series_id, destination=destination, whole=whole)
+    _report(done, json, {"destinations": list(done.destinations)})
 
 
-def _resend_failed(destination: str, give_up_s: float, *, whole: bool, json: bool) -> None:
+def _resend_failed(destination: str, *, whole: bool, json: bool) -> None:
+    give_up_s, by = console.settings().deliver.give_up_s, console.operator()
     with console.database() as database, database.write() as connection:
         again = [
             delivery_id
             for delivery_id in deliveries.failed(connection, destination)
-            if deliveries.send_again(connection, delivery_id, whole=whole, give_up_s=give_up_s)
+            if deliveries.send_again(connection, delivery_id, whole=whole, give_up_s=give_up_s, by=by)
         ]
     if json:
         console.show_json({"destinations": [destination] * len(again)})
     else:
         say(f"deliveries that will be sent again to {destination}: {len(again)}")
     if not again:
+        raise typer.Exit(console.FAILED)
+
+
+@contextmanager
+def _asked(which: str) -> Iterator[tuple[Interventions, int]]:
+    """What whoever gives the command may wish, and the series that it is about."""
+    with console.database() as database:
+        with database.read() as connection:
+            series_id = _find(connection, which)
+        in_use = Directory(console.settings(), database).settings
+        # whoever may give commands on this machine may do what an administrator may
+        who = Somebody(console.operator(), Role.ADMINISTRATOR)
+        yield Interventions(database, Spool(in_use.spool_dir, "commands"), in_use, who), series_id
+
+
+def _report(done: Done, json: bool, document: dict[str, Any]) -> None:
+    if json:
+        console.show_json(document)
+    else:
+        say(done.words)
+    if not done.is_done:
         raise typer.Exit(console.FAILED)
 
 

@@ -128,7 +128,7 @@ def _report(done: bool, json: bool, what: str, pipeline: str, otherwise: str) ->
 
 
 @app.command("test")
-def test(pipeline: Id, json: Json = False) -> None:
+def try_out(pipeline: Id, json: Json = False) -> None:
     """Load a pipeline here and run it on a made-up image. Exit code 1 when it does not do as it should."""
     spec = _require_known(pipeline)
     from gateway.services.models import Models  # loads torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,9 +13,6 @@ from gateway.commands import console
 from gateway.commands.console import Json, say, show_table
 from gateway.domain.roles import Role
 from gateway.store import people
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
 
 app = typer.Typer(help="Who may use the web port: list, add, role, deactivate, activate, password, sessions.")
 
@@ -39,7 +36,7 @@ def list_people(json: Json = False) -> None:
         console.show_json(rows)
         return
     if not rows:
-        say("nobody yet: the log of the web process shows the set-up token, or: athanor users add NAME --role administrator")
+        say("nobody yet; `athanor users add NAME --role administrator` makes the first one")
         return
     show_table(
         ("name", "role", "may log in", "by", "last login", "failed logins"),
@@ -150,7 +147,7 @@ def _end_sessions(name: str | None, json: bool) -> None:
 
 
 @contextmanager
-def _change(what: str, name: str, **detail: str) -> Iterator[Connection]:
+def _change(what: str, name: str, **detail: str) -> Iterator[Any]:
     """A transaction with its line in the audit trail, under the name of whoever gives the command."""
     somebody = people.Somebody(f"command line {console.operator()}", Role.ADMINISTRATOR)
     with console.database() as database, database.write() as connection:
@@ -174,7 +171,7 @@ def _password_hash(*, from_stdin: bool) -> str:
         console.fail(str(error), console.USAGE)
 
 
-def _find(connection: Connection, name: str) -> int:
+def _find(connection: Any, name: str) -> int:
     found = people.find(connection, name)
     _require(found is not None, name)
     assert found is not None, "else we left"
@@ -186,7 +183,7 @@ def _require(is_there: bool, name: str) -> None:
         console.fail(f"there is nobody of the name {name}; `athanor users` lists the people", console.NOT_FOUND)
 
 
-def _tell(json: bool, document: dict[str, object], words: str) -> None:
+def _tell(json: bool, document: dict[str, Any], words: str) -> None:
     if json:
         console.show_json(document)
     else:

@@ -25,7 +25,7 @@ from gateway.errors import Unavailable, UnsuitableSeries
 
 _LARGEST_PIXELS = 2**26  # 128 MiB of 16 bits: more than any detector has
 _WAIT_S = 30.0  # for those who asked before
-_IDLE_S = 30.0  # after which the decoder's process, with the image that it holds, ends
+_PLANE = ("ImagePositionPatient", "ImageOrientationPatient")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a series is to be shown: unit ("HU" or "" for none), windows, height by width of a pixel; "" or no caution."""
+    """How a series is to be shown: unit ("HU" or ""), windows, height by width of a pixel, caution ("" for none)."""
 
     unit: str
     windows: tuple[Window, ...]
@@ -60,11 +60,13 @@ class Look:
 class FrameReader:
     """Reads frames, one at a time, in a process that starts when it is needed and ends when nobody has asked for long.
 
-    `limit_bytes` is what all voxels of one file may take as float32.
+    `limit_bytes` is what all voxels of one file may take as float32; after `idle_s` the process ends, with the image
+    that it holds.
     """
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, *, idle_s: float = 30.0) -> None:
         self._limit_bytes = limit_bytes
+        self._idle_s = idle_s
         self._decoder = DecoderProcess()
         self._lock = Lock()
         self._rest = Timer(0, self.close)
@@ -110,7 +112,7 @@ class FrameReader:
             self._rest.cancel()
             yield
         finally:
-            self._rest = Timer(_IDLE_S, self.close)
+            self._rest = Timer(self._idle_s, self.close)
             self._rest.daemon = True
             self._rest.start()
             self._lock.release()
@@ -146,9 +148,6 @@ def position_of(header: FrameHeader) -> float | None:
     normal = np.cross(cosines[:3], cosines[3:])
     length = float(np.linalg.norm(normal))
     return None if length < 1e-6 else float(normal @ np.array(position)) / length
-
-
-_PLANE = ("ImagePositionPatient", "ImageOrientationPatient")
 
 
 def _windows(ds: Dataset) -> Iterator[Window]:

@@ -22,9 +22,7 @@ SERIES: Mapping[SeriesState, Meaning] = {
         "instances come, or the evidence that no more will come is not there yet; waits: says for what",
         "COMPLETE, by itself",
     ),
-    SeriesState.COMPLETE: Meaning(
-        "closed, with the evidence; about to be routed", "the next four, within a second"
-    ),
+    SeriesState.COMPLETE: Meaning("closed, with the evidence; about to be routed", "the next four, within a second"),
     SeriesState.ROUTED: Meaning("at least one rule made a job", "see its jobs"),
     SeriesState.UNMATCHED: Meaning(
         "no enabled rule matches, or the pipeline of the one that does is disabled; each rule is listed with what it "
@@ -62,9 +60,7 @@ JOB: Mapping[JobState, Meaning] = {
 
 DELIVERY: Mapping[DeliveryState, Meaning] = {
     DeliveryState.QUEUED: Meaning("waits for the transfer worker, or for its next attempt", "SENDING"),
-    DeliveryState.SENDING: Meaning(
-        "the association is open, or is being opened", "the next two, or QUEUED again"
-    ),
+    DeliveryState.SENDING: Meaning("the association is open, or is being opened", "the next two, or QUEUED again"),
     DeliveryState.COMMITTING: Meaning(
         "every instance has its Success, and the destination was asked to commit to storage (commitment = true)",
         "DELIVERED, or QUEUED for what it does not keep",

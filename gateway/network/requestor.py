@@ -194,7 +194,7 @@ def open_association(
     with clock.timing(Step.RESOLVE):
         addresses = resolve(destination.host, destination.port, deadline)
     with clock.timing(Step.CONNECT):
-        sock = _connect(destination, addresses, deadline)
+        sock = connect(destination.host, destination.port, addresses, deadline)
     try:
         if destination.tls is not None:
             with clock.timing(Step.TLS):
@@ -206,15 +206,15 @@ def open_association(
         raise
 
 
-_Place = tuple[socket.AddressFamily, tuple[str, int]]
+Place = tuple[socket.AddressFamily, tuple[str, int]]
 
 
-def resolve(host: str, port: int, deadline: float) -> list[_Place]:
+def resolve(host: str, port: int, deadline: float) -> list[Place]:
     """Addresses of `host`; raises StepFailed.
 
     The system's resolver knows no deadline, so it is waited for from outside.
     """
-    answers: queue.SimpleQueue[list[_Place] | OSError] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[list[Place] | OSError] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
@@ -243,12 +243,9 @@ def resolve(host: str, port: int, deadline: float) -> list[_Place]:
     return answer
 
 
-def _connect(
-    destination: DestinationAddress,
-    addresses: Sequence[_Place],
-    deadline: float,
-) -> socket.socket:
-    where = f"{destination.host} port {destination.port}"
+def connect(host: str, port: int, addresses: Sequence[Place], deadline: float) -> socket.socket:
+    """A connection to the first of the addresses of `host` that answers; raises StepFailed."""
+    where = f"{host} port {port}"
     explanation = f"{where}: no address to try"
     for place, (family, address) in enumerate(addresses):
         sock = socket.socket(family, socket.SOCK_STREAM)

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Self
 
@@ -142,6 +142,11 @@ class StorageScp:
         """The port that is listened on, once started."""
         assert self._listener is not None, "start() comes first"
         return int(self._listener.getsockname()[1])
+
+    def admit(self, peers: Mapping[str, Sequence[str]]) -> None:
+        """From now on these may call, as `Admission.peers` says; associations that are open go on."""
+        if peers != self._terms.admission.peers:
+            self._terms = replace(self._terms, admission=replace(self._terms.admission, peers=peers))
 
     @property
     def associations(self) -> int:

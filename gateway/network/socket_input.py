@@ -64,11 +64,9 @@ class SocketInput:
         if self.buffered:
             return
         self.rest()
-        if not (isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()):
-            poll = select.poll()
-            poll.register(self._sock, select.POLLIN)
-            if not poll.poll(math.ceil(max(0.0, self.deadline - time.monotonic()) * 1000)):
-                raise TooSlow(_TOO_SLOW)
+        has_more = isinstance(self._sock, ssl.SSLSocket) and self._sock.pending()
+        if not has_more and not _poll(self._sock, select.POLLIN, max(0.0, self.deadline - time.monotonic())):
+            raise TooSlow(_TOO_SLOW)
         self.fill()
 
     def rest(self) -> None:
@@ -88,7 +86,7 @@ class SocketInput:
             self._start, self._end = 0, left
         room = self._buffer[self._end :]
         try:
-            count = by(self.deadline, self._sock, lambda: self._sock.recv_into(room))
+            count = by(self.deadline, self._sock, lambda: self._sock.recv_into(room), select.POLLIN)
         except TimeoutError:
             raise TooSlow(_TOO_SLOW) from None
         except OSError as error:
@@ -116,20 +114,30 @@ class SocketInput:
         return bytes(whole)
 
 
-def by(deadline: float, sock: socket.socket, call: Callable[[], int]) -> int:
-    """What `call` on the socket gives; raises TimeoutError at the deadline.
+def by(deadline: float, sock: socket.socket, call: Callable[[], int], ready: int) -> int:
+    """What `call` on the socket gives; raises TimeoutError at the deadline. `ready`, POLLIN or POLLOUT, is its need.
 
-    Setting a timeout is a system call, so one that is shorter than it has to be stays until it has passed for nothing.
+    It is tried first and waited for only then: a timeout of the socket's own would cost a system call each time.
     """
+    if sock.gettimeout() != 0:
+        sock.settimeout(0)
     while True:
         left = remaining(deadline)
-        set_before = sock.gettimeout()
-        if set_before is None or not 0 < set_before <= left:
-            sock.settimeout(left)
         try:
             return call()
-        except TimeoutError:
-            sock.settimeout(remaining(deadline))
+        except BlockingIOError:
+            _poll(sock, ready, left)
+        except ssl.SSLWantReadError:  # TLS may have to read before it can write, and the other way round
+            _poll(sock, select.POLLIN, left)
+        except ssl.SSLWantWriteError:
+            _poll(sock, select.POLLOUT, left)
+
+
+def _poll(sock: socket.socket, ready: int, seconds: float) -> bool:
+    """Whether the socket got ready, or failed, in time."""
+    poll = select.poll()
+    poll.register(sock, ready)
+    return bool(poll.poll(math.ceil(seconds * 1000)))
 
 
 def remaining(deadline: float) -> float:

@@ -6,6 +6,7 @@ nothing.
 
 from __future__ import annotations
 
+import select
 import socket
 import ssl
 import struct
@@ -257,7 +258,7 @@ class UpperLayer:
         unsent = memoryview(pdu)
         try:
             while unsent:
-                unsent = unsent[by(deadline, self._sock, partial(self._sock.send, unsent)) :]
+                unsent = unsent[by(deadline, self._sock, partial(self._sock.send, unsent), select.POLLOUT) :]
         except TimeoutError:
             raise TooSlow("the peer stopped taking data") from None
         except OSError as error:

@@ -19,9 +19,12 @@ from gateway.domain.completeness import Policy
 from gateway.errors import Unavailable
 from gateway.flow import QUEUE_OF
 from gateway.services.doorbell import Doorbell, make_app
+from gateway.services.messenger import Messengers
 from gateway.services.notify import notify
 from gateway.settings import Settings
+from gateway.stages.alert import Watch
 from gateway.stages.assemble import assemble
+from gateway.stages.deliver import quiet_now
 from gateway.stages.retain import Retain
 from gateway.stages.sweep import ClockWatch, sweep
 from gateway.store import heartbeats, judgement, outbox, queues
@@ -34,6 +37,8 @@ _SWEEP_EVERY_S = 1.0
 _COUNT_EVERY_S = 5.0
 _BEAT_EVERY_S = 1.0
 _LOOK_AHEAD_EVERY_S = 600.0
+_ALERT_EVERY_S = 5.0
+_FORGET_EVERY_S = 3600.0
 _STAND_BY_S = 0.5
 _SHORTEST_S = 0.01
 _AFTER_A_FAULT_S = 1.0
@@ -62,6 +67,7 @@ class Clock:
         # a series that begins while we sleep is never due before quiet_full_s: half of that and none is judged late
         self._longest_s = min(0.5, policy.quiet_full_s / 2)
         self._watch = ClockWatch(database)
+        alerts = Watch(database, settings, lambda: quiet_now(settings), lambda: self.spool_full_in_days)
         retain = Retain(database, settings.spool_dir, settings.retention)
         self._steps = [
             _Step(self._watch),
@@ -71,6 +77,8 @@ class Clock:
             _Step(retain, _SWEEP_EVERY_S),
             _Step(lambda: show_waiting(database), _COUNT_EVERY_S),
             _Step(self._look_ahead, _LOOK_AHEAD_EVERY_S),
+            _Step(alerts, _ALERT_EVERY_S),
+            _Step(alerts.forget_old, _FORGET_EVERY_S),
         ]
         self.leads = False
         self.spool_full_in_days: float | None = None
@@ -125,17 +133,18 @@ def run(settings: Settings, stopping: threading.Event, index: int = 0) -> None:
     notify("READY=1")
     log.info("ready")
     next_beat = 0.0
-    while not stopping.is_set():
-        try:
-            wait_s = clock.tick()
-            if time.monotonic() >= next_beat or heart.detail["leads"] != clock.leads:
-                heart.beat(leads=clock.leads, spool_full_in_days=clock.spool_full_in_days)
-                next_beat = time.monotonic() + _BEAT_EVERY_S
-        except Unavailable as error:
-            log.warning("will try again", reason=str(error))
-            wait_s = _AFTER_A_FAULT_S
-        notify("WATCHDOG=1")
-        stopping.wait(wait_s)
+    with Messengers(database, settings):
+        while not stopping.is_set():
+            try:
+                wait_s = clock.tick()
+                if time.monotonic() >= next_beat or heart.detail["leads"] != clock.leads:
+                    heart.beat(leads=clock.leads, spool_full_in_days=clock.spool_full_in_days)
+                    next_beat = time.monotonic() + _BEAT_EVERY_S
+            except Unavailable as error:
+                log.warning("will try again", reason=str(error))
+                wait_s = _AFTER_A_FAULT_S
+            notify("WATCHDOG=1")
+            stopping.wait(wait_s)
     leadership.resign()
     with contextlib.suppress(Unavailable):
         heart.end()

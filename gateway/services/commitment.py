@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from gateway.domain.schedule import RetrySchedule
 from gateway.network.commitment_in import Commitments
 from gateway.network.destination import DestinationAddress
@@ -12,6 +10,7 @@ from gateway.stages.commit import Committer, Listener
 from gateway.stages.deliver import entity_address
 from gateway.stages.vouch import Reporter, Voucher
 from gateway.store.database import Database
+from gateway.store.directory import Directory
 from gateway.store.spool import Spool
 
 
@@ -21,27 +20,31 @@ def commitments_of(settings: Settings, database: Database, spool: Spool) -> Comm
     return Commitments(voucher, Listener(database, _schedule(settings)))
 
 
-def committer_of(settings: Settings, database: Database, owner: str) -> Committer:
+def committer_of(directory: Directory, database: Database, owner: str) -> Committer:
     """Who asks destinations."""
-    asked = {
-        name: (_address(settings, destination), destination.commitment_timeout_s)
-        for name, destination in settings.destinations.items()
-        if destination.commitment
-    }
+    settings = directory.file
+
+    def asked(name: str) -> tuple[DestinationAddress, float] | None:
+        destination = directory.destination(name)
+        if destination is None or not destination.commitment:
+            return None
+        return _address(settings, destination), destination.commitment_timeout_s
+
     return Committer(database, asked, _schedule(settings), settings.deliver.lease_s, settings.node.uid_root, owner)
 
 
-def reporter_of(settings: Settings, database: Database, spool: Spool) -> Reporter:
+def reporter_of(directory: Directory, database: Database, spool: Spool) -> Reporter:
     """Who tells peers."""
+    settings = directory.file
     voucher = Voucher(database, spool, settings.deliver.give_up_s)
-    return Reporter(voucher, _peers(settings), _schedule(settings), settings.deliver.lease_s)
 
+    def address_of(ae_title: str) -> DestinationAddress | None:
+        """Of a peer, which was named for this, or of a destination."""
+        entities: list[Peer | Destination] = [*settings.peers.values()]
+        entities += [one for one in directory.settings.destinations.values() if one.stow_url is None]
+        return next((_address(settings, one) for one in entities if one.ae_title == ae_title), None)
 
-def _peers(settings: Settings) -> Mapping[str, DestinationAddress]:
-    """Addresses by AE title: destinations, and above them the peers, which were named for this."""
-    entities: list[Destination | Peer] = [one for one in settings.destinations.values() if one.stow_url is None]
-    entities += settings.peers.values()
-    return {one.ae_title: _address(settings, one) for one in entities}
+    return Reporter(voucher, address_of, _schedule(settings), settings.deliver.lease_s)
 
 
 def _address(settings: Settings, entity: Destination | Peer) -> DestinationAddress:

@@ -12,7 +12,7 @@ import resource
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,6 +29,7 @@ from gateway.services.receiving import receiving
 from gateway.settings import THIS_MACHINE, Settings
 from gateway.store import heartbeats
 from gateway.store.database import Database
+from gateway.store.directory import Directory
 from gateway.store.refusals import RefusalBook
 
 _BEAT_EVERY_S = 5.0
@@ -56,13 +57,15 @@ def run(settings: Settings, stopping: threading.Event, index: int = 0, channel: 
     _allow_descriptors()
     sys.setswitchinterval(_SWITCH_S)
     database = Database(settings.database_url)
+    directory = Directory(settings, database)
     name = f"scp-{index}@{socket.gethostname()}"
     refusals = RefusalBook(database)
     with contextlib.ExitStack() as started:
-        receive = started.enter_context(receiving(settings, database, name, refusals.add))
+        receive = started.enter_context(receiving(directory.settings, database, name, refusals.add))
         commitments = commitments_of(settings, database, receive.spool)
-        listeners = listeners_of(settings, receive, refusals.add, commitments)
+        listeners = listeners_of(directory.settings, receive, refusals.add, commitments)
         started.enter_context(refusals)
+        started.enter_context(directory.followed(partial(_admit, listeners.values(), directory)))
         if channel is None:
             for scp in listeners.values():
                 started.enter_context(scp)
@@ -115,6 +118,13 @@ def _connections(channel: Channel, listeners: Mapping[str, StorageScp], stopping
         with contextlib.suppress(OSError):
             channel.socket.shutdown(socket.SHUT_RD)
         thread.join()
+
+
+def _admit(listeners: Iterable[StorageScp], directory: Directory) -> None:
+    """Let in whom the directory names now."""
+    peers = config_of(directory.settings).peers
+    for scp in listeners:
+        scp.admit(peers)
 
 
 def listeners_of(

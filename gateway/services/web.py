@@ -21,6 +21,7 @@ from gateway.services.receiving import receiving
 from gateway.settings import Settings, Web
 from gateway.store import heartbeats, people
 from gateway.store.database import Database
+from gateway.store.directory import Directory
 from gateway.store.refusals import RefusalBook
 
 _BEAT_EVERY_S = 5.0
@@ -59,14 +60,16 @@ class _ImpatientProtocol(H11Protocol):
 def run(settings: Settings, stopping: threading.Event) -> None:
     """Serve until `stopping` is set, then let open requests end."""
     database = Database(settings.database_url)
+    directory = Directory(settings, database)
     setup_token = SetupToken(settings.run_dir)
     name = f"web-0@{socket.gethostname()}"
     with (
         _listen(settings.web) as listener,
         RefusalBook(database) as refusals,
         receiving(settings, database, name, refusals.add) as receive,
+        directory.followed(),
     ):
-        app = make_app(settings, database, receive.spool, receive, setup_token)
+        app = make_app(settings, database, receive.spool, receive, setup_token, directory)
         server = uvicorn.Server(_config(settings.web, app))
         serving = threading.Thread(target=server.run, args=([listener],), name="uvicorn")
         serving.start()

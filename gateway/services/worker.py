@@ -31,6 +31,7 @@ from gateway.stages.process import Process
 from gateway.stages.route import Route
 from gateway.store import confirmations, deliveries, heartbeats, jobs, outbox
 from gateway.store.database import Database
+from gateway.store.directory import Directory
 from gateway.store.spool import Spool
 from pipelines.catalog import Catalog
 
@@ -43,24 +44,26 @@ def run(settings: Settings, queue: str, index: int = 0) -> None:
     """Work on one queue until SIGTERM; what is being worked on is finished first."""
     owner = f"{queue}-{index}@{socket.gethostname()}"
     database = Database(settings.database_url)
+    directory = Directory(settings, database)
     # results may use most of what receiving has to leave; the rest is for the database
     spool = Spool(settings.spool_dir, owner, settings.reserve_bytes // 10)
     app = make_app(settings)
     announce = _announcer(database, Doorbell(app))
     _take_back(database, owner)
     if queue == PROCESS_QUEUE:
-        device, news = _add_process(app, settings, database, spool, announce, owner, index)
+        device, news = _add_process(app, directory, database, spool, announce, owner, index)
         pool, threads = "solo", 1
     else:
-        _add_transfer(app, settings, database, spool, announce, owner)
+        _add_transfer(app, directory, database, spool, announce, owner)
         device, news = "", dict
-        pool, threads = "threads", threads_for(settings)
+        pool, threads = "threads", threads_for(directory.settings)
     heart = heartbeats.Heart(database, owner, device=device, **news())
     _when_ready(heart, owner, device, news)
-    app.Worker(
-        queues=[queue], pool=pool, concurrency=threads, hostname=owner, loglevel="INFO",
-        without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True,
-    ).start()  # fmt: skip
+    with directory.followed():
+        app.Worker(
+            queues=[queue], pool=pool, concurrency=threads, hostname=owner, loglevel="INFO",
+            without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True,
+        ).start()  # fmt: skip
     with contextlib.suppress(Unavailable):
         heart.end()
     database.close()
@@ -89,8 +92,9 @@ def _announcer(database: Database, doorbell: Doorbell) -> Callable[[], None]:
 
 
 def _add_transfer(
-    app: Celery, settings: Settings, database: Database, spool: Spool, announce: Callable[[], None], owner: str
+    app: Celery, directory: Directory, database: Database, spool: Spool, announce: Callable[[], None], owner: str
 ) -> None:
+    settings = directory.file
     route = Route(database, spool, own_identity(settings), settings.process.max_attempts)
 
     def run_route(subject: str) -> None:
@@ -104,14 +108,14 @@ def _add_transfer(
 
     # destinations have timeouts of their own: what outlives its lease many times over hangs in something else
     watchdog = Watchdog(held, 5 * settings.deliver.lease_s, alone=False)
-    _task(app, outbox.DELIVER, _watched(watchdog, Deliverer(database, spool, settings, owner)), announce)
-    _task(app, outbox.COMMIT, committer_of(settings, database, owner), announce)
-    _task(app, outbox.VOUCH, reporter_of(settings, database, spool), announce)
+    _task(app, outbox.DELIVER, _watched(watchdog, Deliverer(database, spool, settings, owner, directory)), announce)
+    _task(app, outbox.COMMIT, committer_of(directory, database, owner), announce)
+    _task(app, outbox.VOUCH, reporter_of(directory, database, spool), announce)
 
 
 def _add_process(
     app: Celery,
-    settings: Settings,
+    directory: Directory,
     database: Database,
     spool: Spool,
     announce: Callable[[], None],
@@ -121,11 +125,12 @@ def _add_process(
     from gateway.services.models import Models  # loads torch
     from gateway.services.self_test import tester_of
 
+    settings = directory.file
     catalog = Catalog.read(settings.models_dir)
     models = Models(settings.process, index)
     models.warm(catalog)
     decoder = DecoderProcess(settings.process.max_decoder_bytes)
-    process = Process(database, spool, settings, catalog, models.load, owner, decoder)
+    process = Process(database, spool, settings, catalog, models.load, owner, decoder, directory)
 
     def held() -> set[str]:
         with database.read() as connection:

@@ -7,7 +7,7 @@ The report comes over the same association, or later over one that the destinati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gateway import logs
@@ -34,11 +34,11 @@ log = logs.get("commit")
 class Committer:
     """Asks destinations for commitment in one process; `owner` is its name in leases.
 
-    `destinations` has the address of each destination that is asked, and the seconds after which it is asked again.
+    `asked` gives the address of a destination that is asked, and the seconds after which it is asked again.
     """
 
     database: Database
-    destinations: Mapping[str, tuple[DestinationAddress, float]]
+    asked: Callable[[str], tuple[DestinationAddress, float] | None]
     schedule: RetrySchedule
     lease_s: float
     uid_root: str
@@ -52,7 +52,7 @@ class Committer:
             return
         reached("commit.claimed")
         with logs.bind(delivery=delivery_id, job=question.job_id, series=question.series_id):
-            found = self.destinations.get(question.destination)
+            found = self.asked(question.destination)
             if found is None:
                 self._not_asked(
                     question,

@@ -21,7 +21,7 @@ from gateway.killpoints import reached
 from gateway.network.destination import DestinationAddress, TransferStopped
 from gateway.network.outcomes import SendReport
 from gateway.network.outgoing import OutgoingInstance
-from gateway.network.pace import Bandwidth
+from gateway.network.pace import Bandwidth, Bandwidths
 from gateway.network.statuses import is_taken
 from gateway.network.stow import StowAddress
 from gateway.network.tls import TlsFiles
@@ -30,12 +30,14 @@ from gateway.settings import Deliver, Destination, Peer, Settings
 from gateway.store import deliveries
 from gateway.store.database import Database
 from gateway.store.deliveries import Claim, ToSend
+from gateway.store.directory import Directory
 from gateway.store.spool import Spool
 
 # answers are written in groups: each write renews the lease
 _WRITE_EVERY_S = 0.5
 _RENEWALS_IN_A_LEASE = 4
 _ROUTING_THREADS = 4
+_SPARE_THREADS = 12  # for destinations that are added while it runs
 
 log = logs.get("deliver")
 
@@ -44,19 +46,16 @@ log = logs.get("deliver")
 class Deliverer:
     """Sends deliveries for one process; `owner` is its name in leases.
 
-    The bandwidth of a destination is shared by all transfers of the process.
+    Without a directory the destinations are those of the settings. The bandwidth of a destination is shared by all
+    transfers of the process.
     """
 
     database: Database
     spool: Spool
     settings: Settings
     owner: str
-    _bandwidths: dict[str, Bandwidth] = field(init=False)
-
-    def __post_init__(self) -> None:
-        limits = {name: one.bandwidth_bytes_per_s for name, one in self.settings.destinations.items()}
-        bandwidths = {name: Bandwidth(limit) for name, limit in limits.items() if limit}
-        object.__setattr__(self, "_bandwidths", bandwidths)
+    directory: Directory | None = None
+    _bandwidths: Bandwidths = field(init=False, default_factory=Bandwidths)
 
     def __call__(self, delivery_id: str) -> None:
         """Claim a delivery and carry it to its next state; does nothing when it may not go now."""
@@ -65,7 +64,7 @@ class Deliverer:
             return
         bound = logs.bind(delivery=delivery_id, job=claimed.job_id, series=claimed.series_id)
         with bound, metrics.timed("deliver"):
-            destination = self.settings.destinations.get(claimed.destination)
+            destination = self._destination(claimed.destination)
             if destination is None:
                 self._end(
                     claimed, DeliveryState.FAILED,
@@ -83,12 +82,16 @@ class Deliverer:
                 log.error("attempt failed", **logs.failure(error))
                 self._try_later(claimed, logs.words_of(error))
 
+    def _destination(self, name: str) -> Destination | None:
+        return self.directory.destination(name) if self.directory else self.settings.destinations.get(name)
+
     def _claim(self, delivery_id: str) -> Claim | None:
-        with self.database.write() as connection:
+        with self.database.read() as connection:
             name = deliveries.destination_of(connection, delivery_id)
-            if name is None:
-                return None
-            destination = self.settings.destinations.get(name)
+        if name is None:
+            return None
+        destination = self._destination(name)
+        with self.database.write() as connection:
             return deliveries.claim(
                 connection, delivery_id, self.owner, self.settings.deliver.lease_s,
                 places_at(destination, self.settings.deliver),
@@ -96,7 +99,8 @@ class Deliverer:
             )  # fmt: skip
 
     def _send(self, claimed: Claim, destination: Destination) -> None:
-        progress = _Progress(self.database, claimed, self._bandwidths.get(claimed.destination))
+        bandwidth = self._bandwidths.of(claimed.destination, destination.bandwidth_bytes_per_s)
+        progress = _Progress(self.database, claimed, bandwidth)
         try:
             instances = [_marked(self.spool, item, progress) for item in claimed.to_send]
         except (DicomError, OSError) as error:
@@ -110,7 +114,7 @@ class Deliverer:
         reached("deliver.sent")
         progress.write()
         reached("deliver.recorded")
-        self._conclude(claimed, report)
+        self._conclude(claimed, destination, report)
 
     def _begin_audit(self, claimed: Claim, destination: Destination) -> audit.Sending | None:
         if not audit.is_kept():
@@ -121,11 +125,11 @@ class Deliverer:
         sop_classes = {item.sop_instance_uid: item.sop_class_uid for item in claimed.to_send}
         return audit.Sending(node, study_uid, patient_id, sop_classes)
 
-    def _conclude(self, claimed: Claim, report: SendReport) -> None:
+    def _conclude(self, claimed: Claim, destination: Destination, report: SendReport) -> None:
         left = [outcome for outcome in report.outcomes if not outcome.is_delivered]
         if not left:
-            asks = self.settings.destinations[claimed.destination].commitment
-            self._end(claimed, DeliveryState.COMMITTING if asks else DeliveryState.DELIVERED, None)
+            ended = DeliveryState.COMMITTING if destination.commitment else DeliveryState.DELIVERED
+            self._end(claimed, ended, None)
             return
         words = "; ".join(dict.fromkeys(outcome.explanation for outcome in left))
         reason = f"{len(left)} of {len(report.outcomes)} instances not accepted: {words}"
@@ -225,7 +229,7 @@ def threads_for(settings: Settings) -> int:
     places = sum(places_at(destination, settings.deliver) for destination in settings.destinations.values())
     # each is also asked or told of storage commitment, one thing at a time
     places += len(settings.destinations) + len(settings.peers)
-    return settings.deliver.threads or places + _ROUTING_THREADS
+    return settings.deliver.threads or places + _ROUTING_THREADS + _SPARE_THREADS
 
 
 def quiet_until(destination: Destination | None, now_s: float) -> float | None:

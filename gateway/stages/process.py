@@ -32,6 +32,7 @@ from gateway.killpoints import reached
 from gateway.settings import Destination, Settings
 from gateway.store import jobs
 from gateway.store.database import Database
+from gateway.store.directory import Directory
 from gateway.store.jobs import Claim, DerivedFile
 from gateway.store.spool import Spool
 from pipelines.catalog import Catalog
@@ -90,6 +91,7 @@ class Process:
     load: Callable[[PipelineSpec], Pipeline]
     owner: str
     decoder: DecoderProcess | None = None
+    directory: Directory | None = None
 
     def __call__(self, job_id: str) -> None:
         """Claim a job and carry it to its end; does nothing when there is nothing to claim."""
@@ -166,7 +168,7 @@ class Process:
         """The derived files of each profile, and the profile of each destination."""
         with self.database.read() as connection:
             number = jobs.free_series_number(connection, claimed, series_number_of(source))
-        known = {name: self.settings.destinations.get(name) for name in claimed.destinations}
+        known = {name: self._destination(name) for name in claimed.destinations}
         # without a destination, or with one that the settings lost, the result is made all the same and kept
         encodings = {name: destination or _NOWHERE for name, destination in known.items()} or {"": _NOWHERE}
         wanted = {destination.profile: destination for destination in encodings.values()}
@@ -194,6 +196,9 @@ class Process:
             ]  # fmt: skip
             progress(_INFERRED + (1 - _INFERRED) * (done + 1) / len(wanted))
         return files, profiles
+
+    def _destination(self, name: str) -> Destination | None:
+        return self.directory.destination(name) if self.directory else self.settings.destinations.get(name)
 
     def _end(self, claimed: Claim, state: JobState, reason: str) -> None:
         with self.database.write() as connection:

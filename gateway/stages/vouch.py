@@ -8,7 +8,7 @@ instance without a row counts as missing only some time after the request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway import logs
@@ -131,10 +131,10 @@ class Voucher:
 
 @dataclass(frozen=True, slots=True)
 class Reporter:
-    """Brings reports to peers over associations of their own; `peers` are their addresses by AE title."""
+    """Brings reports to peers over associations of their own; `address_of` gives the address of an AE title."""
 
     voucher: Voucher
-    peers: Mapping[str, DestinationAddress]
+    address_of: Callable[[str], DestinationAddress | None]
     schedule: RetrySchedule
     lease_s: float
 
@@ -162,7 +162,7 @@ class Reporter:
             with self.voucher.database.write() as connection:
                 commitments.later(connection, asked, _LOOK_AGAIN_S)
             return
-        peer = self.peers.get(asked.calling_ae_title)
+        peer = self.address_of(asked.calling_ae_title)
         if peer is None:
             reason = (
                 f"{asked.calling_ae_title}: found no peer or destination of that AE title in the settings; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import sqlalchemy as sa
@@ -122,7 +123,7 @@ def instances(connection: Connection, series_id: int, limit: int, cut: Cut) -> P
     ).where(instance.c.series_id == series_id)  # fmt: skip
     found = paging.page(connection, wanted, (instance.c.received_at, instance.c.id), cut, limit, falling=False)
     times = [row["received_at"] for row in found.rows]
-    waits = [None, *(at - before for before, at in zip(times, times[1:], strict=False))]
+    waits = [None, *(at - before for before, at in pairwise(times))]
     return replace(found, rows=[{**row, "after_s": wait} for row, wait in zip(found.rows, waits, strict=False)])
 
 

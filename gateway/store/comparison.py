@@ -29,8 +29,8 @@ def of_job(connection: Connection, job_id: str) -> Row | None:
     return dict(row._mapping) if row else None
 
 
-def received(connection: Connection, series_id: int) -> Sequence[sa.Row[Any]]:
-    """The instances of the source, in the order of InstanceNumber."""
+def received(connection: Connection, series_id: int) -> Sequence[Any]:
+    """The instances of the source as rows, in the order of InstanceNumber."""
     return connection.execute(
         sa.select(
             instance.c.sop_instance_uid, instance.c.path, instance.c.instance_number,
@@ -41,8 +41,8 @@ def received(connection: Connection, series_id: int) -> Sequence[sa.Row[Any]]:
     ).all()  # fmt: skip
 
 
-def made(connection: Connection, job_id: str) -> Sequence[sa.Row[Any]]:
-    """The derived instances of a job in the order of InstanceNumber; of several encodings the first."""
+def made(connection: Connection, job_id: str) -> Sequence[Any]:
+    """The derived instances of a job as rows, in the order of InstanceNumber; of several encodings the first."""
     first = sa.select(sa.func.min(derived.c.profile)).where(derived.c.job_id == job_id).scalar_subquery()
     return connection.execute(
         sa.select(

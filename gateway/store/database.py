@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 MIGRATIONS = Path(__file__).with_name("migrations")
 BUSY_TIMEOUT_S = 30.0
 _ASK_AGAIN_S = 0.05
-LOCK_OF_MIGRATIONS, LOCK_OF_THE_CLOCK = 0x41544801, 0x41544802  # PostgreSQL advisory locks: "ATH" and a number
+# PostgreSQL advisory locks: "ATH" and a number
+LOCK_OF_MIGRATIONS, LOCK_OF_THE_CLOCK, LOCK_OF_THE_DIRECTORY = 0x41544801, 0x41544802, 0x41544803
 # how soon a server that went without a word is missed (libpq, seconds but for the last, milliseconds)
 _LIBPQ = {
     "connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,

@@ -15,13 +15,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from gateway.domain.schedule import RetrySchedule
-from gateway.domain.states import DeliveryState
+from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, DeliveryState, JobState
 from gateway.store import outbox
 from gateway.store.database import now
-from gateway.store.tables import delivery, destination, job
+from gateway.store.tables import delivery, destination, job, rule_version
 from gateway.store.tables import outbox as outbox_table
 
 _SHOWN = {DeliveryState.QUEUED: "queued", DeliveryState.SENDING: "sending", DeliveryState.FAILED: "failed"}
+_UNFINISHED_DELIVERIES, _UNFINISHED_JOBS = {*DeliveryState} - DELIVERY_ENDED, {*JobState} - JOB_ENDED
 _GATE_KEYS = ("held_at", "held_by", "hold_reason", "quiet_until", "down_since", "failures", "not_before", "error")
 
 
@@ -201,6 +202,28 @@ def announce_forgotten(connection: Connection) -> int:
 
 def _set(connection: Connection, name: str, **values: Any) -> None:
     connection.execute(sa.update(destination).where(destination.c.name == name).values(**values))
+
+
+def users_of(connection: Connection, name: str) -> list[str]:
+    """What a destination is needed for, in words: rules in force, jobs and deliveries that have not ended."""
+    rules = connection.execute(
+        sa.select(rule_version.c.name, rule_version.c.definition).where(rule_version.c.active)
+    )  # fmt: skip
+    used = [f"rule {row.name}" for row in rules if name in row.definition.get("destinations", ())]
+    waiting = connection.execute(sa.select(job.c.destinations).where(job.c.state.in_(_UNFINISHED_JOBS))).scalars()
+    if jobs := sum(name in wanted for wanted in waiting):
+        used.append(f"{jobs} jobs that have not ended")
+    deliveries = connection.execute(
+        sa.select(sa.func.count()).where(
+            delivery.c.destination == name, delivery.c.state.in_(_UNFINISHED_DELIVERIES)
+        )
+    ).scalar_one()  # fmt: skip
+    return [*used, f"{deliveries} deliveries that have not ended"] if deliveries else used
+
+
+def forget(connection: Connection, name: str) -> None:
+    """Forget how a destination stood that is no longer there."""
+    connection.execute(sa.delete(destination).where(destination.c.name == name))
 
 
 def standing(connection: Connection, quiet: Mapping[str, float | None]) -> list[dict[str, Any]]:

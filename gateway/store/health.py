@@ -12,12 +12,12 @@ from sqlalchemy.engine import Connection
 from gateway.domain.durations import duration
 from gateway.domain.states import DeliveryState
 from gateway.settings import Settings
-from gateway.store import commitments, destinations, heartbeats, refusals, reports
+from gateway.store import alerts, commitments, destinations, heartbeats, refusals, reports
 
 STALE_AFTER_S = 15.0
 
 _KINDS = {"scp": "SCP", "clock": "clock", "process": "process worker", "transfer": "transfer worker"}
-_FULL_SOON_DAYS = 7
+FULL_SOON_DAYS = 7
 _SHOWN = 10
 _REFUSALS_SHOWN = 5
 
@@ -50,8 +50,14 @@ def health(connection: Connection, settings: Settings) -> Report:
         "reserve_bytes": settings.reserve_bytes,
         "full_in_days": next((p["spool_full_in_days"] for p in report["processes"] if p.get("leads")), None),
     }
+    report["alerts"] = alerts.number_open(connection)
     report["problems"] = list(_problems(report, settings))
     return report
+
+
+def parts_of(settings: Settings) -> Mapping[str, str]:
+    """The kinds of processes that a gateway consists of, each with its words."""
+    return _KINDS | ({"web": "web process"} if settings.web.enabled else {})
 
 
 def existing(folder: Path) -> Path:
@@ -61,11 +67,10 @@ def existing(folder: Path) -> Path:
 
 def _problems(report: Report, settings: Settings) -> Iterator[str]:
     """What an administrator has to do something about, in words."""
-    kinds = _KINDS | ({"web": "web process"} if settings.web.enabled else {})
-    yield from _process_problems(report["processes"], kinds)
+    yield from _process_problems(report["processes"], parts_of(settings))
     if report["disk"]["free_bytes"] < report["disk"]["reserve_bytes"]:
         yield "the spool has reached its reserve and refuses instances (0xA700); free some space"
-    elif (days := report["disk"]["full_in_days"]) is not None and days < _FULL_SOON_DAYS:
+    elif (days := report["disk"]["full_in_days"]) is not None and days < FULL_SOON_DAYS:
         yield (
             f"at the rate of the last week the spool is full in {days:.0f} days; add room, or lower "
             "retention.files_days"

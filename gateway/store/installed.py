@@ -122,8 +122,7 @@ def _refusals(connection: Connection, pipeline_id: str) -> list[Row]:
         often[check] += 1
         latest.setdefault(check, str(error or ""))
     return [
-        {"check": check, "jobs": number, "latest": latest[check]}
-        for check, number in often.most_common(_REASONS_SHOWN)
+        {"check": check, "jobs": number, "latest": latest[check]} for check, number in often.most_common(_REASONS_SHOWN)
     ]
 
 

@@ -45,9 +45,7 @@ def take(connection: Connection, state: str, browser: str) -> Attempt | None:
     """The attempt, which is used with this; None when it is unknown, of another browser, too old or used."""
     row = connection.execute(
         sa.delete(login_attempt)
-        .where(
-            login_attempt.c.state == state, login_attempt.c.browser == browser, login_attempt.c.until > now()
-        )
+        .where(login_attempt.c.state == state, login_attempt.c.browser == browser, login_attempt.c.until > now())
         .returning(login_attempt.c.nonce, login_attempt.c.verifier, login_attempt.c.place)
     ).one_or_none()
     return Attempt(row.nonce, row.verifier, row.place) if row else None

@@ -192,9 +192,7 @@ def of_session(connection: Connection, digest: str) -> tuple[Somebody, bool] | N
     row = connection.execute(
         sa.select(person.c.id, person.c.name, person.c.role, (now() - web_session.c.seen_at).label("idle_s"))
         .join(person, person.c.id == web_session.c.person_id)
-        .where(
-            web_session.c.digest == digest, person.c.active, _is_open()
-        )
+        .where(web_session.c.digest == digest, person.c.active, _is_open())
     ).one_or_none()
     return (Somebody(row.name, Role(row.role), row.id), row.idle_s > _SEEN_EVERY_S) if row else None
 

@@ -151,11 +151,14 @@ def series_details(connection: Connection, series_ids: Sequence[int]) -> list[Ro
     )
     found: dict[int, Row] = {row.id: {**row._mapping, "jobs": []} for row in rows}
     jobs = connection.execute(
-        sa.select(job, rule_version.c.name.label("rule"), rule_version.c.version.label("rule_version"))
+        sa.select(
+            job, rule_version.c.name.label("rule"), rule_version.c.version.label("rule_version"),
+            rule_version.c.author.label("rule_author"),
+        )
         .join(rule_version, rule_version.c.id == job.c.rule_version_id)
         .where(job.c.series_id.in_(series_ids))
         .order_by(job.c.created_at)
-    ).all()
+    ).all()  # fmt: skip
     job_ids = [row.id for row in jobs]
     deliveries, made = _deliveries(connection, job_ids), _derived(connection, job_ids)
     disabled = switches.disabled(connection)
@@ -219,9 +222,7 @@ def _derived(connection: Connection, job_ids: Sequence[str]) -> dict[str, list[R
     """The series that each job made."""
     of_job = derived.c.job_id, derived.c.profile, derived.c.series_instance_uid, derived.c.series_number
     rows = connection.execute(
-        sa.select(
-            *of_job, sa.func.count().label("instances"), sa.func.sum(derived.c.size_bytes).label("size_bytes")
-        )
+        sa.select(*of_job, sa.func.count().label("instances"), sa.func.sum(derived.c.size_bytes).label("size_bytes"))
         .where(derived.c.job_id.in_(job_ids))
         .group_by(*of_job)
     )

@@ -30,9 +30,7 @@ def router(site: Site) -> Routes:
         series, found = arrived(series_id, Cut(after, before))
         return site.page(request, "instances.html", series=series, found=found)
 
-    @routes.api(
-        "GET", "/series/{series_id}/instances", tags=["studies"], summary="Instances of a series, as they came"
-    )
+    @routes.api("GET", "/series/{series_id}/instances", tags=["studies"], summary="Instances of a series, as they came")
     def api(series_id: RowId, after: PageKey = "", before: PageKey = "") -> dict[str, Any]:
         _, found = arrived(series_id, Cut(after, before))
         return found.to_table("instances")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
-from gateway.admin.access import COOKIE, Access, NotAllowed, digest_of, needs
+from gateway.admin.access import COOKIE, Access, NotAllowed, digest_of, hash_password, needs
 from gateway.admin.routes import Routes
 from gateway.admin.site import Site, address_of
 from gateway.domain.roles import Role
@@ -46,7 +46,7 @@ def router(site: Site, access: Access) -> Routes:
             raise HTTPException(409, "an API key has no password; make another key and revoke this one")
         address = address_of(request)
         try:
-            password_hash = access.hash_password(new)
+            password_hash = hash_password(new)
             access.prove(me.name, password, address)
         except NotAllowed as refused:
             return shown(request, me, f"not changed: {refused}", 403 if refused.code == 401 else refused.code)

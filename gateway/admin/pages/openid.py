@@ -71,7 +71,8 @@ def router(site: Site, access: Access, openid: OpenId) -> APIRouter:
             raise NotAllowed(403, "the answer is from another identity provider; open the login page and begin again")
         if not code:
             raise NotAllowed(403, f"the identity provider let nobody in: {error_word(error)}; ask who runs it")
-        somebody = await run_in_threadpool(_let_in, site, openid, await provider.who(code, attempt), address_of(request))
+        claimed = await provider.who(code, attempt)
+        somebody = await run_in_threadpool(_let_in, site, openid, claimed, address_of(request))
         agent = request.headers.get("user-agent", "")
         cookie = await run_in_threadpool(access.open_session, somebody, address_of(request), agent)
         return with_cookie(RedirectResponse(attempt.place, 303), request, web, cookie)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
-from gateway.admin.access import COOKIE, Access, digest_of, needs, new_key
+from gateway.admin.access import COOKIE, digest_of, hash_password, needs, new_key
 from gateway.admin.routes import Routes, RowId
 from gateway.admin.site import Site, address_of
 from gateway.domain.roles import Role
@@ -19,7 +19,7 @@ Secret = Annotated[str, Form(max_length=1024)]
 Name = Annotated[str, Form(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]+$")]
 
 
-def router(site: Site, access: Access) -> Routes:
+def router(site: Site) -> Routes:
     """The page, its forms, and the lists as JSON."""
     routes = Routes()
 
@@ -38,7 +38,7 @@ def router(site: Site, access: Access) -> Routes:
     def add(
         request: Request, me: Me, name: Name, role: Annotated[Role, Form()], password: Annotated[str, Form()]
     ) -> Response:
-        password_hash = access.hash_password(password)
+        password_hash = hash_password(password)
         with site.database.write() as connection:
             if not people.add_person(connection, name, role, password_hash):
                 raise HTTPException(409, f"name: found {name} among the people; expected one that is free")
@@ -61,7 +61,7 @@ def router(site: Site, access: Access) -> Routes:
 
     @routes.act("/people/{name}/password", Role.ADMINISTRATOR)
     def set_password(request: Request, me: Me, name: str, password: Secret) -> Response:
-        password_hash = access.hash_password(password)
+        password_hash = hash_password(password)
         with site.database.write() as connection:
             require(people.set_password(connection, name, password_hash), name)
             people.note(connection, me, address_of(request), "set a password", name)

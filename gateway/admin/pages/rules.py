@@ -25,7 +25,7 @@ from gateway.domain.roles import Role
 from gateway.domain.rule_tables import rule_from_table, rule_to_table
 from gateway.domain.rules import PRIORITIES, Rule, Selection, select
 from gateway.errors import AthanorError, ConfigurationError
-from gateway.store import people, reports, rulebook
+from gateway.store import people, reports, rulebook, switches
 from gateway.store.people import Somebody
 from gateway.store.rehearsal import rehearse
 from gateway.store.rules_file import format_rules, parse_rules
@@ -50,7 +50,7 @@ def router(site: Site) -> Routes:
             return rulebook.active(connection)
 
     def put_in_force(request: Request, me: Somebody, rules: Sequence[Rule], why: str, what: str, subject: str) -> None:
-        rulebook.require_usable(rules, site.settings)
+        rulebook.require_usable(rules, site.directory.settings)
         with site.database.write() as connection:
             changes = rulebook.apply(connection, rules, author=me.name, reason=why)
             changed = [f"{one.name}@{one.version} {one.what}" for one in changes if one.what != "unchanged"]
@@ -67,8 +67,9 @@ def _add_list(routes: Routes, site: Site, in_force: Callable[[], list[rulebook.V
     def rules(request: Request) -> Response:
         with site.database.read() as connection:
             return site.page(
-                request, "rules.html", versions=rulebook.active(connection), drafts=rulebook.drafts(connection)
-            )
+                request, "rules.html", versions=rulebook.active(connection), drafts=rulebook.drafts(connection),
+                switches=switches.disabled(connection),
+            )  # fmt: skip
 
     @routes.act("/rules/{name}/move", Role.ADMINISTRATOR)
     def move(request: Request, me: Me, name: str, by: Annotated[int, Form(ge=-1, le=1)]) -> Response:
@@ -137,7 +138,7 @@ def _add_editor(routes: Routes, site: Site, in_force: Callable[[], list[rulebook
             request, "rule.html", name=name, definition=definition, draft=draft if not chosen else None, base=base,
             shown_version=chosen and chosen["version"], history=_with_differences(history), recent=recent,
             pipelines=[(spec.id, spec.title) for spec in catalog.values()],
-            destinations=sorted(site.settings.destinations), priorities=list(PRIORITIES),
+            destinations=sorted(site.directory.settings.destinations), priorities=list(PRIORITIES),
             operators=list(COMPARISONS), keywords=_KEYWORDS,
         )  # fmt: skip
 
@@ -196,7 +197,7 @@ def _add_trials(routes: Routes, site: Site, in_force: Callable[[], list[rulebook
         problem, selection, blocked = "", None, None
         try:
             rule = rule_from_table(_table_of(definition))
-            rulebook.require_usable([replace(rule, enabled=True)], site.settings)
+            rulebook.require_usable([replace(rule, enabled=True)], site.directory.settings)
             rules = rulebook.replaced([one.rule for one in in_force()], rule)
             content = file.file.read(_LARGEST_SAMPLE) if file is not None else b""
             lookup, sender, attributes = _sample(site, content, header, series_id, calling_ae_title)

@@ -7,7 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from gateway.admin.access import COOKIE, Access, NotAllowed, digest_of, require_own_page, require_same_site
+from gateway.admin.access import (
+    COOKIE,
+    Access,
+    NotAllowed,
+    digest_of,
+    hash_password,
+    require_own_page,
+    require_same_site,
+)
 from gateway.admin.setup_token import SetupToken
 from gateway.admin.site import Site, address_of
 from gateway.domain.roles import Role
@@ -85,7 +93,7 @@ def router(site: Site, access: Access, setup_token: SetupToken) -> APIRouter:
             return RedirectResponse("/login", 303)
         try:
             setup_token.require(token)
-            password_hash = access.hash_password(password)
+            password_hash = hash_password(password)
         except NotAllowed as refused:
             return _setup(request, token, name, str(refused), refused.code)
         with site.database.write() as connection:

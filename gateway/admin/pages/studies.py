@@ -9,9 +9,11 @@ from fastapi import HTTPException, Query, Request, Response
 from gateway.admin.routes import PageKey, Routes
 from gateway.admin.site import Site
 from gateway.domain.states import SeriesState
-from gateway.store import browse, reports, timeline
+from gateway.stages.interventions import offer
+from gateway.store import browse, reports, switches, timeline
 from gateway.store.browse import StudyQuery
 from gateway.store.paging import Cut, Page
+from pipelines.catalog import Catalog
 
 _PAGE = 50
 
@@ -35,7 +37,7 @@ def router(site: Site) -> Routes:
             series = reports.series_details(connection, series_ids)
             happened = timeline.of_several(connection, series_ids)
             gaps = browse.longest_gaps(connection, series_ids)
-        for detail in series:
+        for detail in map(offer, series):
             detail["longest_gap_s"] = gaps.get(detail["id"])
             detail["timeline"] = [
                 {"at": e.at, "stage": e.stage, "what": e.what, "job_id": e.job_id, "detail": dict(e.detail)}
@@ -61,13 +63,25 @@ def router(site: Site) -> Routes:
             filters={"text": text, "study_date": study_date, "calling_ae_title": calling_ae_title, "state": state},
         )  # fmt: skip
 
+    def choices() -> dict[str, Any]:
+        """What a series may be run with by hand: a pipeline of one input that nobody disabled, and where to."""
+        with site.database.read() as connection:
+            off = switches.disabled(connection)
+        settings = site.directory.settings
+        usable = [
+            (spec.id, spec.title)
+            for spec in Catalog.read(settings.models_dir).values()
+            if spec.enabled and spec.id not in off and len(spec.inputs) == 1
+        ]
+        return {"pipelines": usable, "destinations": sorted(settings.destinations)}
+
     @routes.page("/studies/{study_uid}")
     def study(request: Request, study_uid: str) -> Response:
-        return site.page(request, "study.html", study=one(study_uid))
+        return site.page(request, "study.html", study=one(study_uid), choices=choices())
 
     @routes.page("/studies/{study_uid}/now")
     def study_now(request: Request, study_uid: str) -> Response:
-        return site.page(request, "study_now.html", study=one(study_uid))
+        return site.page(request, "study_now.html", study=one(study_uid), choices=choices())
 
     @routes.api("GET", "/studies", tags=["studies"], summary="Search studies, latest first")
     def api_studies(

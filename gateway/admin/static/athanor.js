@@ -25,7 +25,7 @@ function listen() {
   addEventListener("pagehide", () => source.close());
 }
 
-// A form with data-confirm asks first, in words that name the object.
+// A form with data-confirm asks first, in words that name the object; {name} stands for what was chosen in that field.
 function confirmations() {
   const dialog = document.getElementById("confirm");
   let waiting = null;
@@ -35,7 +35,8 @@ function confirmations() {
     event.preventDefault();
     event.stopImmediatePropagation();
     waiting = { form, button: event.submitter };
-    dialog.querySelector("p").textContent = form.dataset.confirm;
+    const chosen = (_, name) => new FormData(form).getAll(name).join(", ") || "nowhere";
+    dialog.querySelector("p").textContent = form.dataset.confirm.replace(/\{(\w+)\}/g, chosen);
     dialog.showModal();
   }, true);
   dialog.addEventListener("close", () => {
@@ -45,6 +46,18 @@ function confirmations() {
       delete waiting.form.dataset.confirmed;
     }
     waiting = null;
+    document.body.dispatchEvent(new CustomEvent("athanor:changed"));
+  });
+  // a form that is asked about must still be there when the answer comes
+  document.body.addEventListener("htmx:beforeSwap", (event) => { if (dialog.open) event.detail.shouldSwap = false; });
+}
+
+// What goes wrong is said where the page says what was done.
+function sayErrors() {
+  document.body.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.xhr.status < 400 || event.detail.target.getAttribute("role") !== "status") return;
+    event.detail.shouldSwap = true;
+    event.detail.selectOverride = "main > *";
   });
 }
 
@@ -64,6 +77,7 @@ document.addEventListener("DOMContentLoaded", () => {
   keepOpen();
   localTimes(document);
   confirmations();
+  sayErrors();
   listen();
   document.body.addEventListener("htmx:afterSwap", (event) => localTimes(event.target));
 });

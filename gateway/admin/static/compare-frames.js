@@ -110,8 +110,8 @@ export function difference(source, synthetic, state, isSameUnit) {
 }
 
 // Fits a picture into a canvas, centred, in the shape that it has in the patient.
-export function place(canvas, frame, aspect) {
-  const [width, height] = [frame.columns, frame.rows * aspect];
+export function place(canvas, image, aspect) {
+  const [width, height] = [image.width, image.height * aspect];
   const scale = Math.min(canvas.width / width, canvas.height / height);
   const [w, h] = [width * scale, height * scale];
   return [(canvas.width - w) / 2, (canvas.height - h) / 2, w, h];
@@ -128,21 +128,19 @@ export function clear(canvas) {
   return context;
 }
 
-// Lines of text in a corner, on a ground that lets them be read over any anatomy.
-export function write(context, lines, { right = false, bottom = false, colour = "#e6ebf0" } = {}) {
+// Lines of text in an upper corner, on a ground that lets them be read over any anatomy; a warning's first line is large.
+export function write(context, lines, { right = false, colour = "#e6ebf0" } = {}) {
   const ratio = window.devicePixelRatio || 1;
-  const { width, height } = context.canvas;
   const step = 19 * ratio;
+  context.textBaseline = "middle";
   lines.forEach((line, index) => {
-    const isHead = colour === WARNING && index === 0;
-    context.font = `${isHead ? "bold " : ""}${(isHead ? 16 : 13) * ratio}px system-ui, sans-serif`;
+    const isLarge = colour === WARNING && index === 0;
+    context.font = `${isLarge ? "bold " : ""}${(isLarge ? 16 : 13) * ratio}px system-ui, sans-serif`;
     const wide = context.measureText(line).width + 10 * ratio;
-    const x = right ? width - wide - 6 * ratio : 6 * ratio;
-    const y = bottom ? height - 6 * ratio - step * (lines.length - index) : 6 * ratio + step * index;
+    const [x, y] = [right ? context.canvas.width - wide - 6 * ratio : 6 * ratio, 6 * ratio + step * index];
     context.fillStyle = "rgb(0 0 0 / .65)";
     context.fillRect(x, y, wide, step);
     context.fillStyle = colour;
-    context.textBaseline = "middle";
     context.fillText(line, x + 5 * ratio, y + step / 2);
   });
 }

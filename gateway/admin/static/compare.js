@@ -26,7 +26,7 @@ class Viewer {
     }
     this.model = root.dataset.pipeline;
     this.isSameUnit = sides.unit !== "";
-    this.state.range = this.isSameUnit ? 100 : 128;
+    this.state.range = this.isSameUnit ? 100 : 200;
     this.state.slice = Math.floor(sides.slices.length / 2);
   }
 
@@ -148,52 +148,51 @@ class Viewer {
     }
   }
 
+  // The corners below stay free: the label that is burned into the pixels may be there.
   paintSide(side, frame) {
     const context = clear(this.canvases[side]);
-    if (frame) context.drawImage(grey(frame, this.state.windows[side]), ...place(context.canvas, frame, this.sides[side].pixel_aspect));
-    else write(context, [`No ${side} slice here.`], { bottom: true, right: true });
-    const { center, width } = this.state.windows[side];
-    write(context, [`C ${Math.round(center)}  W ${Math.round(width)} ${this.sides[side].unit}`.trim()], { bottom: true });
-    if (side === "synthetic") this.label(context);
-    else write(context, ["Source"]);
+    if (frame) this.paint(context, grey(frame, this.state.windows[side]), side);
+    const missing = frame ? [] : [`no ${side} slice here`];
+    if (side === "synthetic") this.label(context, ...missing);
+    else write(context, ["Source", ...missing]);
+  }
+
+  paint(context, image, side) {
+    context.drawImage(image, ...place(context.canvas, image, this.sides[side].pixel_aspect));
   }
 
   paintBoth({ source, synthetic }) {
     const context = clear(this.canvases.synthetic);
-    const { canvas } = context;
-    const isSameShape = source && synthetic && source.rows === synthetic.rows && source.columns === synthetic.columns;
-    if (this.state.mode === "difference" && isSameShape) {
-      const both = difference(source, synthetic, this.state, this.isSameUnit);
-      context.drawImage(both, ...place(canvas, source, this.sides.source.pixel_aspect));
-      write(context, [this.isSameUnit ? `Difference, ± ${this.state.range} ${this.sides.unit}` : `Difference of displayed brightness, ± ${this.state.range}`], { bottom: true });
-    } else if (this.state.mode === "swipe") {
+    if (this.state.mode === "swipe") {
       this.paintSwipe(context, source, synthetic);
+      this.label(context, "right of the line");
+    } else if (source && synthetic && source.rows === synthetic.rows && source.columns === synthetic.columns) {
+      this.paint(context, difference(source, synthetic, this.state, this.isSameUnit), "source");
+      this.label(context, this.isSameUnit ? `difference, ± ${this.state.range} ${this.sides.unit}` : `difference of displayed brightness, ± ${this.state.range}`);
     } else {
-      write(context, ["No difference here: one side has no slice, or another shape."], { bottom: true });
+      this.label(context, "no difference: one side has no slice here, or another shape");
     }
-    this.label(context);
   }
 
   paintSwipe(context, source, synthetic) {
-    const { canvas } = context;
-    const x = this.state.split * canvas.width;
-    if (source) context.drawImage(grey(source, this.state.windows.source), ...place(canvas, source, this.sides.source.pixel_aspect));
+    const { width, height } = context.canvas;
+    const x = this.state.split * width;
+    if (source) this.paint(context, grey(source, this.state.windows.source), "source");
+    write(context, ["Source"]);
     context.save();
     context.beginPath();
-    context.rect(x, 0, canvas.width - x, canvas.height);
+    context.rect(x, 0, width - x, height);
     context.clip();
     context.fillStyle = "#000";
-    context.fillRect(x, 0, canvas.width - x, canvas.height);
-    if (synthetic) context.drawImage(grey(synthetic, this.state.windows.synthetic), ...place(canvas, synthetic, this.sides.synthetic.pixel_aspect));
+    context.fillRect(x, 0, width - x, height);
+    if (synthetic) this.paint(context, grey(synthetic, this.state.windows.synthetic), "synthetic");
     context.restore();
     context.fillStyle = WARNING;
-    context.fillRect(x - 1, 0, 3, canvas.height);
-    write(context, ["Source left of the line"], { bottom: true });
-    write(context, ["SYNTHETIC right of the line"], { bottom: true, right: true, colour: WARNING });
+    context.fillRect(x - 1, 0, 3, height);
   }
 
-  label(context) {
-    write(context, ["SYNTHETIC", "not for diagnosis", this.model], { right: true, colour: WARNING });
+  label(context, ...words) {
+    write(context, ["SYNTHETIC", "not for diagnosis", this.model, ...words], { right: true, colour: WARNING });
   }
 
   // What stands beside the canvases; the status is said once the hand rests.

@@ -103,6 +103,7 @@ def accept(sock: socket.socket) -> UpperLayer:
 
 
 def wait_for_the_end(sock: socket.socket) -> None:
+    sock.setblocking(True)
     while sock.recv(65536):
         pass
 

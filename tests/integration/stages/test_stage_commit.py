@@ -64,7 +64,7 @@ def until(true: Callable[[], bool]) -> None:
 def report_all(line: Line, peer: CommittingPacs | None, lease_s: float = 30.0) -> None:
     """One attempt at each report that is due."""
     address = {} if peer is None else {"SCANNER": DestinationAddress("SCANNER", "127.0.0.1", peer.port, "ATHANOR")}
-    reporter = Reporter(voucher(line), address, SCHEDULE, lease_s)
+    reporter = Reporter(voucher(line), address.get, SCHEDULE, lease_s)
     for commitment_id in line.announced(outbox.VOUCH):
         reporter(commitment_id)
 
@@ -146,7 +146,7 @@ def _closed_port() -> int:
 def _report_to(line: Line, host: str, port: int) -> None:
     address = {"SCANNER": DestinationAddress("SCANNER", host, port, "ATHANOR")}
     for commitment_id in line.announced(outbox.VOUCH):
-        Reporter(voucher(line), address, SCHEDULE, 30.0)(commitment_id)
+        Reporter(voucher(line), address.get, SCHEDULE, 30.0)(commitment_id)
 
 
 def test_a_peer_that_knows_nothing_of_it_ends_the_request(line: Line, scp: StorageScp) -> None:
@@ -219,7 +219,7 @@ def committer(
 ) -> Committer:
     port = pacs if isinstance(pacs, int) else pacs.port
     address = DestinationAddress("PACS", "127.0.0.1", port, "ATHANOR", connect_timeout_s=1.0, response_timeout_s=2.0)
-    return Committer(line.database, {"pacs": (address, report_within_s)}, SCHEDULE, lease_s, "", "transfer-0")
+    return Committer(line.database, {"pacs": (address, report_within_s)}.get, SCHEDULE, lease_s, "", "transfer-0")
 
 
 def sent(line: Line, paths: list[Path]) -> dict[str, Any]:

@@ -1,0 +1,41 @@
+"""Slices lie beside the source that they name, else beside the one in their place; none is left out."""
+
+from __future__ import annotations
+
+from gateway.domain.slice_pairs import Made, Pair, Slice, difference_in_words, pair_slices
+
+SOURCES = [Slice(f"1.{number}", 1, number, 4.0 * number) for number in (3, 1, 2)]
+
+
+def made(number: int, source: str, frame: int = 1, position_mm: float | None = None) -> Made:
+    return Made(Slice(f"2.{number}", 1, number, position_mm), (source, frame))
+
+
+def test_each_slice_lies_beside_the_source_that_it_names_in_the_order_of_the_numbers() -> None:
+    pairs = pair_slices(SOURCES, [made(2, "1.2"), made(3, "1.3"), made(1, "1.1")])
+    assert [(pair.source and pair.source.number, pair.synthetic and pair.synthetic.number) for pair in pairs] == [
+        (1, 1), (2, 2), (3, 3),
+    ]  # fmt: skip
+    assert difference_in_words(pairs) == ""
+
+
+def test_frames_of_one_instance_are_told_apart() -> None:
+    sources = [Slice("1", frame) for frame in (1, 2, 3)]
+    pairs = pair_slices(sources, [made(1, "1", 3), made(2, "1", 2), made(3, "1", 1)])
+    assert [pair.source and pair.source.frame for pair in pairs] == [3, 2, 1]
+
+
+def test_a_source_that_is_not_here_under_its_uid_is_found_by_its_place() -> None:
+    pairs = pair_slices(SOURCES, [made(1, "gone", position_mm=8.004), made(2, "gone too", position_mm=99.0)])
+    assert pairs[0] == Pair(SOURCES[2], Slice("2.1", 1, 1, 8.004))
+    assert Pair(None, Slice("2.2", 1, 2, 99.0)) in pairs
+
+
+def test_different_counts_are_said_in_words() -> None:
+    pairs = pair_slices(SOURCES, [made(1, "1.1"), made(2, "gone")])
+    assert {pair.source for pair in pairs} == {*SOURCES, None}
+    assert len(pairs) == 4
+    said = difference_in_words(pairs)
+    assert said.startswith("The source has 3 slices, the synthetic series 2.")
+    assert "2 of the source have no synthetic slice" in said
+    assert "1 synthetic has no source slice" in said
