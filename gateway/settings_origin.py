@@ -109,11 +109,12 @@ def _walk(table: BaseModel, given: Given, prefix: str) -> Iterator[EffectiveSett
 def _setting(key: str, name: str, value: Any, declared: FieldInfo, given: Given) -> EffectiveSetting:
     default = declared.get_default(call_default_factory=True, validated_data={})
     is_secret = _SECRET.search(name) is not None and "Path" not in str(declared.annotation)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     words = _hidden if is_secret else _words
     origin, source = _origin(key.lower(), given)
     return EffectiveSetting(
         key, words(value), "required" if default is PydanticUndefined else words(default),
-        next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), ""),
+        next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix) and is_number), ""),
         declared.description or "", origin, source,
     )  # fmt: skip
 

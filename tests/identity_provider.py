@@ -1,4 +1,4 @@
-"""A small identity provider on the loopback: discovery, a login page, tokens, keys; honest until a test says otherwise."""
+"""A small identity provider on the loopback: discovery, login page, tokens, keys; honest until told otherwise."""
 
 from __future__ import annotations
 

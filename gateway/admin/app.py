@@ -20,14 +20,17 @@ from gateway.admin.pages import (
     audit,
     compare,
     dashboard,
+    destination_form,
     destinations,
     effective_settings,
     feedback,
     instances,
+    interventions,
     me,
     openid,
     people,
     pipelines,
+    queue,
     rules,
     senders,
     session,
@@ -81,7 +84,9 @@ def make_app(
     app.include_router(people.router(site))
     app.include_router(me.router(site, access))
     for pages in (
-        dashboard, studies, rules, destinations, senders, audit, compare, feedback, instances, pipelines,
+        dashboard, studies, rules, destinations, destination_form, senders, audit, compare, feedback, instances,
+        pipelines,
+        interventions, queue,
         effective_settings, helping, alerts,
     ):  # fmt: skip
         app.include_router(pages.router(site))

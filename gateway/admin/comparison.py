@@ -9,11 +9,14 @@ from typing import Any
 from gateway.dicom.frames import FrameReader, Look, look_of, position_of, source_of
 from gateway.dicom.volume_frames import FrameHeader
 from gateway.domain.slice_pairs import Made, Slice, difference_in_words, pair_slices
+from gateway.errors import UnsuitableSeries
 from gateway.store import comparison
 from gateway.store.database import Database
 from gateway.store.spool import Spool
 
 Row = dict[str, Any]
+
+_MOST_SLICES = 20_000  # a header may claim any number of frames
 
 
 class FilesGone(Exception):  # noqa: N818 - the statement, not the suffix, says what it is
@@ -40,6 +43,8 @@ class Comparison:
             return None
         if not received:
             raise FilesGone
+        if (frames := sum(row.number_of_frames for row in received)) > _MOST_SLICES:
+            raise UnsuitableSeries("too-large", f"{frames} slices", f"at most {_MOST_SLICES} to compare")
         pairs = pair_slices(_slices(received), self._made(received, derived))
         source = look_of(self._header(received[len(received) // 2].path))
         synthetic = look_of(self._header(derived[len(derived) // 2].path))

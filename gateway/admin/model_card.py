@@ -25,7 +25,7 @@ def rendered(card: str, pictures: str) -> Markup:
         name, words = str(tokens[index].attrs["src"]), tokens[index].content
         if not _PICTURE.fullmatch(name):
             return str(escape(words))
-        return str(Markup('<img src="{}/{}" alt="{}" loading="lazy">').format(pictures, quote(name), words))
+        return str(Markup('<img src="{}/{}" alt="{}">').format(pictures, quote(name), words))
 
     def opened(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         return '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table>'

@@ -71,6 +71,14 @@ class Provider:
                 f"web.oidc: cannot read client_secret_file or ca ({error}); expected files that this process may read"
             ) from None
 
+    async def answers(self) -> str:
+        """What it publishes, for whoever checks the settings. Raises Unavailable, ConfigurationError."""
+        keys = await self._keys()
+        usable = [one for one in keys if any(_fits(one, algorithm) for algorithm in _KEY_FOR)]
+        if not usable:
+            raise ConfigurationError(f"{self._host} has no key for {', '.join(_KEY_FOR)}")
+        return f"{self._host} answers; keys that may sign: {len(usable)}"
+
     async def login_page(self, state: str, attempt: Attempt) -> str:
         """The address at the provider where somebody logs in. Raises Unavailable, ConfigurationError."""
         place = (await self._document())["authorization_endpoint"]
@@ -160,36 +168,32 @@ class Provider:
 
     async def _key(self, algorithm: str, key_id: Any, *, is_fresh: bool) -> jwt.PyJWK:
         """The key of the provider that a header means. Raises PyJWKError when there is not exactly one."""
-        place = (await self._document())["jwks_uri"]
-        keys = (await self._get(place, is_fresh=is_fresh)).get("keys")
-        fitting = [
-            one
-            for one in (keys if isinstance(keys, list) else [])
-            if isinstance(one, dict)
-            and all(one.get(name) == value for name, value in _KEY_FOR[algorithm].items())
-            and one.get("use", "sig") == "sig"
-            and one.get("alg", algorithm) == algorithm
-            and (key_id is None or one.get("kid") == key_id)
-        ]
+        keys = await self._keys(is_fresh=is_fresh)
+        fitting = [one for one in keys if _fits(one, algorithm) and (key_id is None or one.get("kid") == key_id)]
         if len(fitting) != 1:
             raise jwt.PyJWKError("no such key")
         return jwt.PyJWK(fitting[0], algorithm)
 
+    async def _keys(self, *, is_fresh: bool = False) -> list[dict[str, Any]]:
+        place = (await self._document())["jwks_uri"]
+        found = (await self._get(place, is_fresh=is_fresh)).get("keys")
+        return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
     async def _document(self) -> dict[str, Any]:
         """The discovery document. Raises ConfigurationError when it is another provider's, or leads to plain HTTP."""
         issuer = self._openid.issuer
-        found = await self._get(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+        place = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+        found = await self._get(place)
+        problem = ""
         if found.get("issuer") != issuer:
-            raise ConfigurationError(
-                f"the identity provider {self._host} names itself otherwise than web.oidc.issuer; "
-                "write there what stands under issuer in its /.well-known/openid-configuration"
-            )
+            problem = "names itself otherwise than web.oidc.issuer; copy issuer from its openid-configuration"
         for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
-            place = urlsplit(found[name]) if isinstance(found.get(name), str) else urlsplit("")
-            if place.scheme != "https" and (place.scheme, urlsplit(issuer).scheme) != ("http", "http"):
-                raise ConfigurationError(
-                    f"the identity provider {self._host} has no {name} with https; ask who runs it"
-                )
+            scheme = urlsplit(str(found.get(name))).scheme
+            if not problem and scheme != "https" and (scheme, urlsplit(issuer).scheme) != ("http", "http"):
+                problem = f"has no {name} by https; ask who runs it"
+        if problem:
+            del self._kept[place]  # it may be repaired within the hour
+            raise ConfigurationError(f"the identity provider {self._host} {problem}")
         return found
 
     async def _get(self, place: str, *, is_fresh: bool = False) -> dict[str, Any]:
@@ -234,6 +238,15 @@ class Provider:
 def error_word(word: object) -> str:
     """An error code of the provider (RFC 6749, section 5.2); any other text of it is left out."""
     return word if isinstance(word, str) and re.fullmatch("[a-z_]{1,40}", word) else "no reason given"
+
+
+def _fits(key: dict[str, Any], algorithm: str) -> bool:
+    """Whether a key of a JWK Set may sign tokens in this way (RFC 7517, section 4)."""
+    return (
+        all(key.get(name) == value for name, value in _KEY_FOR[algorithm].items())
+        and key.get("use", "sig") == "sig"
+        and key.get("alg", algorithm) == algorithm
+    )
 
 
 def _found(claims: dict[str, Any], name: str) -> Any:

@@ -11,7 +11,8 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, SecondaryCaptureImageStorage
 
@@ -59,6 +60,9 @@ _HEADERS: Mapping[str, tuple[str, str | float]] = {
     "PhotometricInterpretation": ("CS", "MONOCHROME2"), "Columns": ("US", 256), "BitsAllocated": ("US", 16),
     "BitsStored": ("US", 12), "HighBit": ("US", 11), "PixelRepresentation": ("US", 0),
 }  # fmt: skip
+
+
+State = TypeVar("State", bound=StrEnum)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +118,7 @@ class Filling:
         for number in range(self._studies):
             mean = left / (self._studies - number)
             usual = round(mean * self._random.uniform(0.3, 1.7))
-            wanted = _LARGE_STUDY if number == large_study(self._studies) else usual
+            wanted = min(_LARGE_STUDY, round(10 * mean)) if number == large_study(self._studies) else usual
             size = left if number == self._studies - 1 else max(1, min(wanted, left - (self._studies - number - 1)))
             left -= size
             yield size
@@ -264,7 +268,7 @@ class Filling:
             {"at": at, "series_id": self._series_id, "job_id": job_id, "stage": stage, "what": what, "detail": detail}
         )
 
-    def _one_of(self, weights: Mapping[Any, float]) -> Any:
+    def _one_of(self, weights: Mapping[State, float]) -> State:
         return self._random.choices(list(weights), list(weights.values()))[0]
 
 

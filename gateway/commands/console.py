@@ -60,6 +60,27 @@ def settings() -> Settings:
     return read_settings(chosen.settings_file)
 
 
+def settings_in_force() -> Settings:
+    """The settings with the senders and destinations of the database; those of the file alone while it cannot say."""
+    from gateway.errors import AthanorError
+    from gateway.store.database import Database
+    from gateway.store.directory import Directory
+
+    in_use = settings()
+    try:
+        if is_new_database(in_use):
+            return in_use
+        opened = Database(in_use.database_url)
+        try:
+            opened.require_current()
+            return Directory(in_use, opened).settings
+        finally:
+            opened.close()
+    except AthanorError as error:
+        say(f"only what the settings file has is known here: {error}", to=err)
+        return in_use
+
+
 def sound_settings() -> Settings:
     """The settings in use, for commands that make derived series: with what only their writer can judge."""
     from gateway.dicom.provenance import require_sound

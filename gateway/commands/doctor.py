@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -70,6 +71,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _disk(settings)
     yield from (database := list(_database(settings)))
     if database[0].well:
+        settings = console.settings_in_force()
         yield _rules(settings)
     yield _broker(settings)
     yield _devices(settings)
@@ -77,6 +79,20 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield from _weights(settings)
     yield from _certificates(settings)
     yield from _destinations(settings)
+    yield from _identity_provider(settings)
+
+
+def _identity_provider(settings: Settings) -> Iterator[Finding]:
+    from gateway.admin.openid import Provider
+
+    web = settings.web
+    if openid := web.oidc:
+        yield _asked(
+            "login",
+            lambda: asyncio.run(Provider(openid, web).answers()),
+            "compare [web.oidc] with the client at the identity provider; its certificate needs web.oidc.ca if the "
+            "machine does not trust it",
+        )
 
 
 def _port(settings: Settings) -> Finding:

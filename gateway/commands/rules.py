@@ -102,7 +102,7 @@ def apply_rules(
 ) -> None:
     """Make the rules of a file the rules in force; what changed gets a new version, jobs keep theirs."""
     rules = read_rules(file)
-    rulebook.require_usable(rules, console.settings())
+    rulebook.require_usable(rules, console.settings_in_force())
     with console.database() as database, database.write() as connection:
         changes = rulebook.apply(connection, rules, author=getpass.getuser(), reason=reason or f"applied {file.name}")
         if dry_run:
@@ -138,8 +138,9 @@ def disable_rule(name: Name) -> None:
 
 
 def _switch(name: str, *, enabled: bool) -> None:
+    settings = console.settings_in_force()
     with console.database() as database, database.write() as connection:
-        if not rulebook.enable(connection, name, console.settings(), enabled=enabled, author=getpass.getuser()):
+        if not rulebook.enable(connection, name, settings, enabled=enabled, author=getpass.getuser()):
             console.fail(f"found no rule {name!r}; see `athanor rules ls`", console.NOT_FOUND)
     say(f"{name} is {'enabled' if enabled else 'disabled'}")
 

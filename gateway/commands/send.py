@@ -95,12 +95,15 @@ def _address(settings: Settings, to: str, calling: str) -> Address:
     """A destination by name, by HOST:PORT/AE_TITLE, or this gateway for an empty text."""
     if not to:
         return this_gateway(settings, calling)
-    if to in settings.destinations:
-        return address_of(settings.destinations[to], settings.deliver, calling)
+    destinations = settings.destinations
+    if to not in destinations:
+        destinations = console.settings_in_force().destinations
+    if to in destinations:
+        return address_of(destinations[to], settings.deliver, calling)
     host, colon, rest = to.rpartition(":")
     port, slash, ae_title = rest.partition("/")
     if not (host and colon and slash and port.isdecimal()):
-        known = ", ".join(settings.destinations) or "none"
+        known = ", ".join(destinations) or "none"
         console.fail(f"found no destination {to!r}; expected one of: {known}; or HOST:PORT/AE_TITLE", console.NOT_FOUND)
     return DestinationAddress(
         ae_title=ae_title,

@@ -153,6 +153,6 @@ def position_of(header: FrameHeader) -> float | None:
 def _windows(ds: Dataset) -> Iterator[Window]:
     centers, widths = numbers_of(ds, "WindowCenter"), numbers_of(ds, "WindowWidth")
     names = texts_of(ds, "WindowCenterWidthExplanation")
-    for center, width, name in zip_longest(centers, widths, names[: len(centers)]):
+    for place, (center, width, name) in enumerate(zip_longest(centers, widths, names[: len(centers)]), 1):
         if center is not None and width is not None and width >= 1:
-            yield Window(name or "of the header", center, width)
+            yield Window(name or f"header {place}", center, width)

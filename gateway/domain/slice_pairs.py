@@ -63,7 +63,8 @@ def difference_in_words(pairs: Sequence[Pair]) -> str:
         return ""
     words = [f"The source has {len(pairs) - astray} slices, the synthetic series {len(pairs) - alone}."]
     if alone:
-        words.append(f"{alone} of the source {'has' if alone == 1 else 'have'} no synthetic slice: they came later.")
+        came = "has no synthetic slice: it came" if alone == 1 else "have no synthetic slice: they came"
+        words.append(f"{alone} of the source {came} later.")
     if astray:
         words.append(f"{astray} synthetic {'has' if astray == 1 else 'have'} no source slice here any more.")
     return " ".join(words)

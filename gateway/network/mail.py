@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import smtplib
 import socket
 import ssl
@@ -100,7 +101,9 @@ class _Conversation:
         self._smtp.send_message(_message(self._address, letter), self._address.sender, self._address.recipients)
 
     def close(self) -> None:
-        """End it, in order if the server plays along."""
+        """Say goodbye, and wait for no answer: whether the letter was taken is known."""
+        with contextlib.suppress(smtplib.SMTPException, OSError):
+            self._smtp.putcmd("QUIT")
         self._smtp.close()
 
     def _shake_hands(self) -> None:
@@ -110,7 +113,7 @@ class _Conversation:
         self._smtp.sock = context.wrap_socket(self._smtp.sock, server_hostname=self._address.host)
         self._watch.guard(self._smtp.sock)
         # what was said before TLS counts for nothing (RFC 3207 4.2)
-        self._smtp.file, self._smtp.ehlo_resp, self._smtp.helo_resp = None, None, None  # type: ignore[assignment]
+        self._smtp.file, self._smtp.ehlo_resp, self._smtp.helo_resp = None, None, None
         self._smtp.esmtp_features, self._smtp.does_esmtp = {}, False
         self.step = Step.REQUEST
 

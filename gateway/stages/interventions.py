@@ -185,6 +185,14 @@ def offer(detail: Row) -> Row:
     return detail
 
 
+def offer_in_queue(row: Row) -> Row:
+    """The same for a job, or a delivery, that has the columns `purged_at` and `superseded` itself."""
+    is_wanted = row["purged_at"] is None and not row["superseded"]
+    is_job = "job_id" not in row
+    row["can"] = list(_of_job({**row, "deliveries": ()}, is_wanted) if is_job else _of_delivery(row, is_wanted))
+    return row
+
+
 def _of_job(job: Row, is_wanted: bool) -> Iterator[str]:
     sent = job["deliveries"]
     is_nowhere = not any(one["accepted"] or one["state"] in _BEGUN for one in sent)

@@ -89,14 +89,15 @@ def _summaries(connection: Connection, uids: Sequence[str]) -> dict[str, Row]:
 
 
 def study_of(connection: Connection, uid: str) -> Row | None:
-    """One study with the ids of its series, in the order in which they came."""
+    """One study, without its series."""
     row = connection.execute(sa.select(study).where(study.c.uid == uid)).one_or_none()
-    if row is None:
-        return None
-    ids = connection.execute(
-        sa.select(series.c.id).where(series.c.study_uid == uid).order_by(series.c.first_received_at, series.c.id)
-    ).scalars()
-    return {**row._mapping, "series_ids": list(ids)}
+    return dict(row._mapping) if row else None
+
+
+def series_of_study(connection: Connection, uid: str, limit: int, cut: Cut) -> Page:
+    """The ids of the series of a study, in the order in which they came."""
+    wanted = sa.select(series.c.id, series.c.first_received_at).where(series.c.study_uid == uid)
+    return paging.page(connection, wanted, (series.c.first_received_at, series.c.id), cut, limit, falling=False)
 
 
 def series_of(connection: Connection, series_id: int) -> Row | None:

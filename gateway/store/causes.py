@@ -211,10 +211,11 @@ def _refused_senders(connection: Connection, settings: Settings) -> Iterator[Cau
     named = dict(islice(refused.items(), _SENDERS_NAMED))
     for (who, words), attempts in named.items():
         first, reason = attempts[0], Reason(words)
-        remedy = Refusal(first.address, first.calling_ae_title, first.called_ae_title, reason)
+        refused_once = Refusal(first.address, first.calling_ae_title, first.called_ae_title, reason)
+        remedy = refused_once.remedy(settings.node.ae_title)
         yield Cause(
             f"sender:{who}:{reason.name.lower()}", Severity.WARNING, f"Series of {who} are refused: {words}",
-            f"To let it in: {remedy.remedy(settings.node.ae_title)}.", "/senders", sum(one.count for one in attempts),
+            f"To let it in: {remedy}.", "/senders", sum(one._mapping["count"] for one in attempts),
         )  # fmt: skip
     if len(refused) > len(named):
         yield Cause(

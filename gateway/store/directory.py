@@ -8,9 +8,10 @@ known last stays in force.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -125,3 +126,33 @@ def with_entries(settings: Settings, entries: Sequence[Entry]) -> Settings:
     return settings.model_copy(
         update={"listener": listener, "destinations": {**destinations, **settings.destinations}}
     )  # fmt: skip
+
+
+def senders(directory: Directory) -> list[dict[str, Any]]:
+    """Who may call: those of the settings, whose `version` is 0, then those of the database.
+
+    `overruled` is true for one of the database whose AE title stands in the settings, too: it has no effect.
+    """
+    peers = directory.file.listener.peers
+    of_the_file = [
+        {
+            "ae_title": title, "addresses": _plain(addresses), "note": "",
+            "version": 0, "author": "", "created_at": None, "overruled": False,
+        }
+        for title, addresses in peers.items()
+    ]  # fmt: skip
+    kept = [entry for entry in directory.entries if entry.kind is Kind.SENDER]
+    return of_the_file + [{**sender_table(entry), "overruled": entry.name in peers} for entry in kept]
+
+
+def sender_table(entry: Entry) -> dict[str, Any]:
+    """A sender of the database, for programs."""
+    return {
+        "ae_title": entry.name, **entry.definition, "addresses": _plain(entry.definition["addresses"]),
+        "version": entry.version, "author": entry.author, "created_at": entry.created_at,
+    }  # fmt: skip
+
+
+def _plain(networks: Iterable[str]) -> list[str]:
+    """A network of one address as that address."""
+    return [one.removesuffix("/128" if ":" in one else "/32") for one in networks]

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
+from pydicom.uid import UID
 from sqlalchemy.engine import Connection
 
 from gateway.domain.states import JobState
@@ -131,10 +132,12 @@ def _facts(spec: PipelineSpec) -> Iterator[tuple[str, str]]:
     low, high = spec.output.range
     first, last = spec.intensity.hu if KINDS[spec.kind] == "hu" else spec.intensity.percentiles
     yield "Kind", f"{spec.kind}, {spec.method}"
-    yield "Gives", f"{spec.output.modality} {spec.output.contrast}, {low:g} to {high:g} in {spec.output.unit}"
+    unit = "of arbitrary signal" if spec.output.unit == "1" else spec.output.unit
+    yield "Gives", f"{spec.output.modality} {spec.output.contrast}, {low:g} to {high:g} {unit}"
     yield "Marked in Series Description", spec.output.marker
     yield "Grid", f"{spec.geometry.pixel_spacing_mm:g} mm in-plane, within {spec.geometry.tolerance:.0%} not resampled"
-    yield "Intensity", f"{first:g} to {last:g} {'HU' if KINDS[spec.kind] == 'hu' else '% of the values of the series'}"
+    scale = "HU" if KINDS[spec.kind] == "hu" else "by percentiles of the series"
+    yield "Scaled from", f"{first:g} to {last:g} {scale}"
     parameters = ", ".join(f"{key} {value}" for key, value in spec.generator.parameters.items())
     yield "Generator", f"{spec.generator.architecture} ({parameters})"
     yield "Licence", spec.licence
@@ -143,7 +146,7 @@ def _facts(spec: PipelineSpec) -> Iterator[tuple[str, str]]:
 def _needs(contract: InputContract) -> Iterator[tuple[str, str]]:
     """What a series has to be, in words; what the contract leaves open is left out."""
     lists: Mapping[str, tuple[str, ...]] = {
-        "SOP class": contract.sop_classes,
+        "SOP class": tuple(UID(uid).name for uid in contract.sop_classes),
         "Plane": contract.planes,
         "Body part, when named": contract.body_parts,
         "Scanning sequence, one of": contract.scanning_sequences,

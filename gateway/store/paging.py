@@ -13,6 +13,7 @@ Row = dict[str, Any]
 Key = Sequence[sa.Column[Any]]
 
 _LARGEST = 2**63 - 1  # the databases have no larger integer
+_LARGEST_OF_FOUR_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +78,9 @@ def _read(text: str, key: Key) -> list[Any] | None:
         values = [column.type.python_type(part) for part, column in zip(parts, key, strict=True)]
     except ValueError:
         return None
-    return None if any(isinstance(value, int) and abs(value) > _LARGEST for value in values) else values
+    return None if any(_is_too_large(value, column.type) for value, column in zip(values, key, strict=True)) else values
+
+
+def _is_too_large(value: Any, type_: sa.types.TypeEngine[Any]) -> bool:
+    most = _LARGEST if isinstance(type_, sa.BigInteger) else _LARGEST_OF_FOUR_BYTES
+    return isinstance(value, int) and abs(value) > most

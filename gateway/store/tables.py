@@ -201,6 +201,7 @@ job = Table(
     Index(None, "state", "lease_until"),
     Index(None, "created_at", "id"),
     Index(None, "state", "created_at", "id"),
+    Index(None, "state", "priority", "created_at", "id"),
     Index(None, "pipeline_id", "created_at", "state"),
 )
 
@@ -242,7 +243,8 @@ delivery = Table(
     Column("finished_at", Float),
     UniqueConstraint("job_id", "destination"),
     Index(None, "state", "lease_until"),
-    Index(None, "destination", "state"),
+    Index(None, "state", "created_at", "id"),
+    Index(None, "destination", "state", "created_at", "id"),
 )
 
 delivery_instance = Table(

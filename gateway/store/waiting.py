@@ -1,4 +1,4 @@
-"""What runs and waits now, in the order in which it is taken, and what failed: jobs and deliveries, by their indexes."""
+"""What runs and waits now, in the order in which it is taken, and what failed: jobs and deliveries."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class QueueQuery:
 
 
 def jobs(connection: Connection, state: str, query: QueueQuery, cut: Cut, limit: int) -> Page:
-    """Jobs of one state: those that wait in the order in which they are taken, what ended latest first.
+    """Jobs of one state, not superseded: those that wait in the order in which they are taken, all else latest first.
 
     A job has no destination before it has a result: a query for one finds none.
     """
@@ -45,14 +45,14 @@ def jobs(connection: Connection, state: str, query: QueueQuery, cut: Cut, limit:
         sa.select(
             job.c.id, *_SERIES, job.c.pipeline_id, job.c.state, job.c.priority, job.c.attempt, job.c.max_attempts,
             job.c.progress, job.c.error, job.c.lease_owner.label("worker"), job.c.created_at, job.c.started_at,
-            job.c.superseded, job.c.destinations,
+            job.c.superseded, series.c.purged_at, job.c.destinations,
             sa.case((job.c.not_before > now(), job.c.not_before)).label("not_before"),
             rule_version.c.name.label("rule"), rule_version.c.version.label("rule_version"),
             rule_version.c.author.label("rule_author"),
         )
         .join(series, series.c.id == job.c.series_id)
         .join(rule_version, rule_version.c.id == job.c.rule_version_id)
-        .where(job.c.state == state)
+        .where(job.c.state == state, job.c.superseded.is_(False))
     )  # fmt: skip
     if query.pipeline:
         wanted = wanted.where(job.c.pipeline_id == query.pipeline)
@@ -69,7 +69,7 @@ def jobs(connection: Connection, state: str, query: QueueQuery, cut: Cut, limit:
 
 
 def deliveries(connection: Connection, state: str, query: QueueQuery, cut: Cut, limit: int) -> Page:
-    """Deliveries of one state: those that wait oldest first, what failed latest first."""
+    """Deliveries of one state, of results that are not superseded: what failed latest first, all else oldest first."""
     wanted = (
         sa.select(
             delivery.c.id, delivery.c.job_id, *_SERIES, job.c.pipeline_id, delivery.c.destination, delivery.c.state,
@@ -79,7 +79,7 @@ def deliveries(connection: Connection, state: str, query: QueueQuery, cut: Cut, 
         )
         .join(job, job.c.id == delivery.c.job_id)
         .join(series, series.c.id == job.c.series_id)
-        .where(delivery.c.state == state)
+        .where(delivery.c.state == state, job.c.superseded.is_(False))
     )  # fmt: skip
     if query.destination:
         wanted = wanted.where(delivery.c.destination == query.destination)

@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from gateway.__main__ import app
 from gateway.commands import doctor
+from gateway.domain import meanings
 from gateway.domain.states import DeliveryState, JobState, SeriesState
 from gateway.store import health
 
@@ -73,6 +74,15 @@ def test_every_state_is_explained() -> None:
     for states, kind in ((SeriesState, "series"), (JobState, "job"), (DeliveryState, "delivery")):
         table = text.partition(f"| {kind} |")[2].partition("\n\n")[0]
         assert re.findall(r"(?m)^\| ([A-Z]+) \|", table) == [state.value for state in states]
+
+
+@pytest.mark.parametrize(
+    "states", [meanings.SERIES, meanings.JOB, meanings.DELIVERY], ids=["series", "job", "delivery"]
+)
+def test_the_help_page_says_of_the_states_what_the_document_says(states: dict[Any, meanings.Meaning]) -> None:
+    text = section(OPERATIONS, "What the states mean").replace("`", "")
+    for state, meaning in states.items():
+        assert f"| {state.value} | {meaning.says} | {meaning.follows} |" in text
 
 
 def strings_of(module: Any, *functions: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from behaviour import QUICK
-from browser import picture, require_accessible, set_up
+from browser import NARROW, picture, require_accessible, set_up
 from modality import MakeGateway, WritePhantom, storescu
 from playwright.sync_api import Locator, Page, expect
 from pydicom.uid import CTImageStorage
@@ -105,6 +105,7 @@ def test_a_reader_checks_a_result(page: Page, node: Sandbox, phantom: WritePhant
     assert both[0] != both[1]
     assert synthetic.evaluate(LABELLED) > 200
     assert source.evaluate(LABELLED) == 0
+    expect(page.get_by_label("Swipe: per cent")).to_be_hidden()
     expect(page.get_by_text("CAUTION: Hides marrow oedema")).to_be_visible()
     expect(page.get_by_text("not for diagnosis").first).to_be_visible()
     require_accessible(page)
@@ -203,7 +204,7 @@ def test_ct_is_subtracted_in_hu_and_a_slice_that_came_later_stands_alone(
     viewer, note = page.locator("#viewer"), page.locator("#viewer-note")
     synthetic = page.get_by_role("img", name="Synthetic slice")
     expect(viewer).to_have_attribute("data-drawn", re.compile("^side 2 "))
-    page.get_by_label("Window preset of the synthetic series").select_option("soft tissue (40 / 400)")
+    page.get_by_label("Window preset of the synthetic series").select_option("soft tissue")
     expect(viewer).to_have_attribute("data-drawn", re.compile(" 40 400 50$"))
     expect(note).to_be_hidden()
     synthetic.press("3")
@@ -220,10 +221,14 @@ def test_ct_is_subtracted_in_hu_and_a_slice_that_came_later_stands_alone(
     expect(note).to_contain_text(
         "The source has 3 slices, the synthetic series 2. 1 of the source has no synthetic slice"
     )
+    expect(viewer).to_have_attribute("data-drawn", re.compile("^side 2 "))
     synthetic.press("End")
     expect(viewer).to_have_attribute("data-drawn", re.compile("^side 3 "))
     number, greys = synthetic.evaluate(SEEN)
     assert greys <= 2, "there is nothing to draw"
     assert synthetic.evaluate(LABELLED) > 200
     assert seen(page.get_by_role("img", name="Source slice")) != number
+    page.emulate_media(color_scheme="dark")
     require_accessible(page)
+    page.set_viewport_size(NARROW)  # type: ignore[arg-type]
+    picture(page, "compare-narrow")

@@ -56,7 +56,9 @@ def test_a_pipeline_is_tested_disabled_and_enabled(page: Page, node: Sandbox, ph
     storescu(node.port, phantom(slices=2))
     page.goto("/studies")
     page.locator("tbody a").first.click()
-    expect(page.get_by_text("its pipeline t2-to-stir is disabled")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("rule stir matches, but its pipeline t2-to-stir is disabled", exact=True)).to_be_visible(
+        timeout=60_000
+    )
     expect(page.get_by_text("Its pipeline is disabled by ada")).to_be_visible()
     picture(page, "study-pipeline-disabled")
     page.goto("/rules")

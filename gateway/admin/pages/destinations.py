@@ -8,12 +8,14 @@ from fastapi import Depends, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from gateway.admin.access import needs
+from gateway.admin.pages.destination_form import ask_judged
 from gateway.admin.routes import Routes
 from gateway.admin.site import Site, address_of
 from gateway.domain.roles import Role
 from gateway.network.transfer import ask
 from gateway.stages import deliver
 from gateway.store import deliveries, destinations, people
+from gateway.store.directory_entries import Kind
 from gateway.store.people import Somebody
 
 Me = Annotated[Somebody, Depends(needs(Role.OPERATOR))]
@@ -27,11 +29,16 @@ def router(site: Site) -> Routes:
 
     def standing() -> list[dict[str, Any]]:
         with site.database.read() as connection:
-            return destinations.standing(connection, deliver.quiet_now(settings))
+            return destinations.standing(connection, deliver.quiet_now(site.directory.settings))
+
+    def directory() -> dict[str, Any]:
+        """What the pages need to know of destinations besides how they stand."""
+        kept = {one.name for one in site.directory.entries if one.kind is Kind.DESTINATION}
+        return {"settings": site.directory.settings.destinations, "kept": kept, "in_file": settings.destinations}
 
     def require_known(name: str) -> None:
-        if name not in settings.destinations:
-            raise HTTPException(404, f"the settings have no destination {name}")
+        if name not in site.directory.settings.destinations:
+            raise HTTPException(404, f"there is no destination {name}")
 
     def hold(request: Request, me: Somebody, name: str, why: str) -> bool:
         require_known(name)
@@ -43,7 +50,7 @@ def router(site: Site) -> Routes:
 
     def release(request: Request, me: Somebody, name: str) -> bool:
         require_known(name)
-        places = deliver.places_at(settings.destinations.get(name), settings.deliver)
+        places = deliver.places_at(site.directory.destination(name), settings.deliver)
         with site.database.write() as connection:
             released = destinations.release(connection, name, places)
             if released:
@@ -63,20 +70,24 @@ def router(site: Site) -> Routes:
 
     @routes.page("/destinations")
     def page(request: Request) -> Response:
-        return site.page(request, "destinations.html", rows=standing(), settings=settings.destinations)
+        return site.page(request, "destinations.html", rows=standing(), **directory())
 
     @routes.page("/destinations/{name}/now")
     def now(request: Request, name: str) -> Response:
         row = next((one for one in standing() if one["name"] == name), None)
         if row is None:
             raise HTTPException(404, f"there is no destination {name}")
-        return site.page(request, "destination_now.html", row=row, settings=settings.destinations)
+        return site.page(request, "destination_now.html", row=row, **directory())
 
     @routes.act("/destinations/{name}/echo", Role.OPERATOR)
     def echo(request: Request, me: Me, name: str) -> Response:
         require_known(name)
-        report = ask(deliver.address_of(settings.destinations[name], settings.deliver, settings.node.ae_title))
-        return site.page(request, "destination_echo.html", name=name, report=report)
+        destination = site.directory.settings.destinations[name]
+        if name in settings.destinations:
+            report = ask(deliver.address_of(destination, settings.deliver, settings.node.ae_title))
+        else:
+            report = ask_judged(destination, settings)
+        return site.page(request, "destination_echo.html", report=report, failed=[])
 
     @routes.act("/destinations/{name}/hold", Role.OPERATOR)
     def hold_form(request: Request, me: Me, name: str, why: Why = "") -> Response:

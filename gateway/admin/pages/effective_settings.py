@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from itertools import groupby
 from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
@@ -25,7 +24,9 @@ def router(site: Site) -> Routes:
     @routes.page("/settings", Role.AUDITOR)
     def page(request: Request, text: Text = "", given: Given = False) -> Response:
         found = effective(settings, settings.given, text, only_given=given)
-        sections = [(name, list(rows)) for name, rows in groupby(found, _section)]
+        sections: dict[str, list[EffectiveSetting]] = {}
+        for one in found:
+            sections.setdefault(_section(one), []).append(one)
         return site.page(
             request, "settings.html", sections=sections, text=text, only_given=given, source=settings.given
         )
@@ -38,5 +39,5 @@ def router(site: Site) -> Routes:
 
 
 def _section(setting: EffectiveSetting) -> str:
-    """The table of a setting; the few that have none stand under the node."""
-    return setting.key.rpartition(".")[0] or "top"
+    """The table of the settings file in which a setting stands."""
+    return setting.key.rpartition(".")[0] or "outside the tables"

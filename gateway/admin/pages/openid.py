@@ -16,7 +16,7 @@ from gateway.admin.pages.session import is_encrypted, own_place, with_cookie
 from gateway.admin.site import Site, address_of
 from gateway.domain.roles import Role
 from gateway.settings import OpenId
-from gateway.store import logins
+from gateway.store import logins, people
 from gateway.store.logins import Attempt
 from gateway.store.people import Somebody
 
@@ -71,13 +71,23 @@ def router(site: Site, access: Access, openid: OpenId) -> APIRouter:
             raise NotAllowed(403, "the answer is from another identity provider; open the login page and begin again")
         if not code:
             raise NotAllowed(403, f"the identity provider let nobody in: {error_word(error)}; ask who runs it")
-        claimed = await provider.who(code, attempt)
+        try:
+            claimed = await provider.who(code, attempt)
+        except NotAllowed as refused:
+            await run_in_threadpool(_note_failure, site, address_of(request), str(refused))
+            raise
         somebody = await run_in_threadpool(_let_in, site, openid, claimed, address_of(request))
         agent = request.headers.get("user-agent", "")
         cookie = await run_in_threadpool(access.open_session, somebody, address_of(request), agent)
         return with_cookie(RedirectResponse(attempt.place, 303), request, web, cookie)
 
     return routes
+
+
+def _note_failure(site: Site, address: str, why: str) -> None:
+    with site.database.write() as connection:
+        people.note(connection, Somebody("", Role.VIEWER), address, "login failed", why=why)
+    log.warning("login failed", address=address)
 
 
 def _let_in(site: Site, openid: OpenId, claimed: Claimed, address: str) -> Somebody:

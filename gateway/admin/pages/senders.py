@@ -16,6 +16,7 @@ from gateway.domain.refusal import Reason
 from gateway.domain.roles import Role
 from gateway.network.guard import Admission
 from gateway.store import directory_entries, people, refusals
+from gateway.store.directory import sender_table, senders
 from gateway.store.directory_entries import Entry, InvalidEntry, Kind
 from gateway.store.people import Somebody
 
@@ -48,7 +49,7 @@ def router(site: Site) -> Routes:
 
     def shown(request: Request, form: dict[str, Any], problems: dict[str, str], code: int = 200) -> Response:
         return site.page(
-            request, "senders.html", code, rows=_with_answers(site, latest()), senders=senders_of(site),
+            request, "senders.html", code, rows=_with_answers(site, latest()), senders=senders(site.directory),
             over_http=sorted(site.settings.web.senders), form=form, problems=problems,
         )  # fmt: skip
 
@@ -71,7 +72,7 @@ def router(site: Site) -> Routes:
 
     @routes.page("/senders")
     def page(request: Request, change: Annotated[str, Query(max_length=64)] = "") -> Response:
-        known = next((one for one in senders_of(site) if one["ae_title"] == change and one["version"]), None)
+        known = next((one for one in senders(site.directory) if one["ae_title"] == change and one["version"]), None)
         form = {**known, "addresses": "\n".join(known["addresses"])} if known else _NOBODY
         return shown(request, form, {})
 
@@ -111,11 +112,11 @@ def router(site: Site) -> Routes:
 
     @routes.api("GET", "/senders", tags=["senders"], summary="Who may call, and where that stands")
     def api_senders() -> list[dict[str, Any]]:
-        return senders_of(site)
+        return senders(site.directory)
 
     @routes.api("POST", "/senders", Role.ADMINISTRATOR, tags=["senders"], summary="Let an AE title call, or change it")
     def api_put(request: Request, me: Me, body: SenderBody) -> dict[str, Any]:
-        return _shown(put(request, me, body))
+        return sender_table(put(request, me, body))
 
     @routes.api("DELETE", "/senders", Role.ADMINISTRATOR, tags=["senders"], summary="Let an AE title call no more")
     def api_remove(request: Request, me: Me, ae_title: Annotated[str, Query(max_length=64)]) -> dict[str, bool]:
@@ -123,28 +124,6 @@ def router(site: Site) -> Routes:
         return {"removed": True}
 
     return routes
-
-
-def senders_of(site: Site) -> list[dict[str, Any]]:
-    """Who may call: those of the settings, then those of the database; `version` is 0 for the former.
-
-    `overruled` is true for one of the database whose AE title stands in the settings, too: it has no effect.
-    """
-    peers = site.settings.listener.peers
-    of_the_file = [
-        {"ae_title": title, "addresses": list(addresses), "note": "", "version": 0, "author": "settings.toml",
-         "created_at": None, "overruled": False}
-        for title, addresses in peers.items()
-    ]  # fmt: skip
-    kept = [entry for entry in site.directory.entries if entry.kind is Kind.SENDER]
-    return of_the_file + [{**_shown(entry), "overruled": entry.name in peers} for entry in kept]
-
-
-def _shown(entry: Entry) -> dict[str, Any]:
-    return {
-        "ae_title": entry.name, **entry.definition,
-        "version": entry.version, "author": entry.author, "created_at": entry.created_at,
-    }  # fmt: skip
 
 
 def _by_field(problems: dict[str, str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import HTTPException, Query, Request, Response
@@ -16,6 +17,7 @@ from gateway.store.paging import Cut, Page
 from pipelines.catalog import Catalog
 
 _PAGE = 50
+_SERIES_A_PAGE = 20
 
 Text = Annotated[str, Query(max_length=64)]
 
@@ -28,12 +30,13 @@ def router(site: Site) -> Routes:
         with site.database.read() as connection:
             return browse.studies(connection, query, _PAGE, cut)
 
-    def one(study_uid: str) -> dict[str, Any]:
+    def one(study_uid: str, cut: Cut) -> dict[str, Any]:
         with site.database.read() as connection:
             found = browse.study_of(connection, study_uid)
             if found is None:
                 raise HTTPException(404, "there is no study of that UID here; search by accession number or patient id")
-            series_ids = found.pop("series_ids")
+            page = browse.series_of_study(connection, study_uid, _SERIES_A_PAGE, cut)
+            series_ids = [row["id"] for row in page.rows]
             series = reports.series_details(connection, series_ids)
             happened = timeline.of_several(connection, series_ids)
             gaps = browse.longest_gaps(connection, series_ids)
@@ -43,7 +46,7 @@ def router(site: Site) -> Routes:
                 {"at": e.at, "stage": e.stage, "what": e.what, "job_id": e.job_id, "detail": dict(e.detail)}
                 for e in happened[detail["id"]]
             ]
-        return {**found, "series": series}
+        return {**found, **replace(page, rows=series).to_table("series")}
 
     @routes.page("/studies")
     def studies(
@@ -76,12 +79,13 @@ def router(site: Site) -> Routes:
         return {"pipelines": usable, "destinations": sorted(settings.destinations)}
 
     @routes.page("/studies/{study_uid}")
-    def study(request: Request, study_uid: str) -> Response:
-        return site.page(request, "study.html", study=one(study_uid), choices=choices())
+    def study(request: Request, study_uid: str, after: PageKey = "", before: PageKey = "") -> Response:
+        cut = Cut(after, before)
+        return site.page(request, "study.html", study=one(study_uid, cut), cut=cut, choices=choices())
 
     @routes.page("/studies/{study_uid}/now")
-    def study_now(request: Request, study_uid: str) -> Response:
-        return site.page(request, "study_now.html", study=one(study_uid), choices=choices())
+    def study_now(request: Request, study_uid: str, after: PageKey = "", before: PageKey = "") -> Response:
+        return site.page(request, "study_now.html", study=one(study_uid, Cut(after, before)), choices=choices())
 
     @routes.api("GET", "/studies", tags=["studies"], summary="Search studies, latest first")
     def api_studies(
@@ -96,7 +100,7 @@ def router(site: Site) -> Routes:
         return search(query, Cut(after, before)).to_table("studies")
 
     @routes.api("GET", "/studies/{study_uid}", tags=["studies"], summary="One study with all that became of it")
-    def api_study(study_uid: str) -> dict[str, Any]:
-        return one(study_uid)
+    def api_study(study_uid: str, after: PageKey = "", before: PageKey = "") -> dict[str, Any]:
+        return one(study_uid, Cut(after, before))
 
     return routes

@@ -128,7 +128,7 @@ export function clear(canvas) {
   return context;
 }
 
-// Lines of text in an upper corner, on a ground that lets them be read over any anatomy; a warning's first line is large.
+// Lines of text in an upper corner, on a ground of their own; the first line of a warning is large.
 export function write(context, lines, { right = false, colour = "#e6ebf0" } = {}) {
   const ratio = window.devicePixelRatio || 1;
   const step = 19 * ratio;

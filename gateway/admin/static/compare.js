@@ -10,6 +10,7 @@ const AHEAD = 3; // slices that are fetched before somebody asks for them
 const NOTCH = 50; // pixels of wheel for one slice
 const WHOLE_WINDOW_PX = 250; // a drag of so many pixels changes a window by its own width
 const SAID_AFTER_MS = 500;
+const MODES = { side: "Side by side", swipe: "Swipe", difference: "Difference" };
 
 class Viewer {
   constructor(root, sides) {
@@ -36,12 +37,13 @@ class Viewer {
     document.getElementById("range").value = this.state.range;
     document.getElementById("difference-words").textContent = this.isSameUnit
       ? `Synthetic less source in ${this.sides.unit}: orange is higher, blue is lower.`
-      : "Difference of displayed brightness, synthetic less source, each in its window: orange is brighter, blue is darker. "
-        + "The two series are not in the same unit, so this is no difference of measured values.";
+      : "Difference of displayed brightness, synthetic less source, each in its window: orange is brighter, blue is "
+        + "darker. The two series are not in the same unit, so this is no difference of measured values.";
     this.listen();
     new ResizeObserver(() => this.draw()).observe(this.root.querySelector(".stage"));
     await this.draw();
-    if (document.activeElement === document.body && !location.hash) this.canvases.source.focus({ preventScroll: true });
+    const nobodyMoved = document.activeElement === document.body && !location.hash;
+    if (nobodyMoved) this.canvases.source.focus({ preventScroll: true });
   }
 
   // The window that the header names first, or one over the values of the middle slice; and the choice of them.
@@ -55,9 +57,9 @@ class Viewer {
     ];
     const box = this.root.querySelector(`.window[data-side="${side}"]`);
     const select = box.querySelector("select");
-    choices.forEach(({ name, center, width }, index) => select.add(new Option(`${name} (${center} / ${width})`, index)));
+    choices.forEach(({ name }, index) => select.add(new Option(name, index)));
     select.add(new Option("by hand", "hand"));
-    box.querySelector('[data-role="unit"]').textContent = unit;
+    box.querySelector('[data-role="unit"]').textContent = unit && `in ${unit}`;
     this.sides[side].choices = choices;
     this.state.windows[side] = { center: choices[0].center, width: choices[0].width };
     select.addEventListener("change", () => {
@@ -66,7 +68,8 @@ class Viewer {
     for (const role of ["center", "width"]) {
       box.querySelector(`[data-role="${role}"]`).addEventListener("change", (event) => {
         const value = Number(event.target.value);
-        if (event.target.value !== "" && Number.isFinite(value)) this.setWindow(side, { ...this.state.windows[side], [role]: value });
+        if (event.target.value === "" || !Number.isFinite(value)) return;
+        this.setWindow(side, { ...this.state.windows[side], [role]: value });
       });
     }
   }
@@ -124,20 +127,17 @@ class Viewer {
     const { slice } = this.state;
     const pair = this.sides.slices[slice];
     this.show();
-    let frames;
-    try {
-      const [source, synthetic] = await Promise.all(["source", "synthetic"].map((side) => pair[side] && this.frames.get(pair[side])));
-      frames = { source, synthetic };
-    } catch (error) {
-      this.say("viewer-problem", `Slice ${slice + 1} cannot be shown: ${error.message}`);
-      frames = { source: null, synthetic: null };
-    }
+    const sides = ["source", "synthetic"];
+    const settled = await Promise.allSettled(sides.map((side) => pair[side] && this.frames.get(pair[side])));
     if (asked !== this.asked) return;
-    if (frames.source || frames.synthetic) this.say("viewer-problem", "");
-    if (this.state.mode === "side") for (const side of ["source", "synthetic"]) this.paintSide(side, frames[side]);
+    const frames = Object.fromEntries(sides.map((side, index) => [side, settled[index].value ?? null]));
+    const failed = settled.find((one) => one.status === "rejected");
+    this.say("viewer-problem", failed ? `Slice ${slice + 1} cannot be shown: ${failed.reason.message}` : "");
+    if (this.state.mode === "side") for (const side of sides) this.paintSide(side, frames[side]);
     else this.paintBoth(frames);
     const { source, synthetic } = this.state.windows;
-    this.root.dataset.drawn = [this.state.mode, slice + 1, ...[source, synthetic].flatMap(({ center, width }) => [Math.round(center), Math.round(width)]), Math.round(this.state.split * 100)].join(" ");
+    const numbers = [source.center, source.width, synthetic.center, synthetic.width, this.state.split * 100];
+    this.root.dataset.drawn = [this.state.mode, slice + 1, ...numbers.map(Math.round)].join(" ");
     for (let ahead = 1; ahead <= AHEAD; ahead += 1) this.fetchAhead(slice + ahead, slice - ahead);
   }
 
@@ -152,7 +152,7 @@ class Viewer {
   paintSide(side, frame) {
     const context = clear(this.canvases[side]);
     if (frame) this.paint(context, grey(frame, this.state.windows[side]), side);
-    const missing = frame ? [] : [`no ${side} slice here`];
+    const missing = frame ? [] : [`no ${side} slice to show here`];
     if (side === "synthetic") this.label(context, ...missing);
     else write(context, ["Source", ...missing]);
   }
@@ -168,7 +168,9 @@ class Viewer {
       this.label(context, "right of the line");
     } else if (source && synthetic && source.rows === synthetic.rows && source.columns === synthetic.columns) {
       this.paint(context, difference(source, synthetic, this.state, this.isSameUnit), "source");
-      this.label(context, this.isSameUnit ? `difference, ± ${this.state.range} ${this.sides.unit}` : `difference of displayed brightness, ± ${this.state.range}`);
+      const { range } = this.state;
+      const unit = this.sides.unit;
+      this.label(context, this.isSameUnit ? "difference" : "difference of displayed brightness", `± ${range} ${unit}`);
     } else {
       this.label(context, "no difference: one side has no slice here, or another shape");
     }
@@ -202,7 +204,8 @@ class Viewer {
     const pair = this.sides.slices[slice];
     const number = (pair.synthetic ?? pair.source).number;
     const at = (pair.source ?? pair.synthetic).position_mm;
-    const text = `${slice + 1} of ${count}${number === null ? "" : `, image ${number}`}${at === null ? "" : `, at ${at.toFixed(1)} mm`}`;
+    const image = number === null ? "" : `, image ${number}`;
+    const text = `${slice + 1} of ${count}${image}${at === null ? "" : `, at ${at.toFixed(1)} mm`}`;
     document.getElementById("slice").value = slice + 1;
     document.getElementById("slice").setAttribute("aria-valuetext", text);
     document.getElementById("slice-words").textContent = text;
@@ -210,14 +213,19 @@ class Viewer {
     for (const side of ["source", "synthetic"]) {
       const box = this.root.querySelector(`.window[data-side="${side}"]`);
       const { center, width } = windows[side];
-      for (const role of ["center", "width"]) box.querySelector(`[data-role="${role}"]`).value = Math.round(windows[side][role] * 100) / 100;
+      for (const role of ["center", "width"]) {
+        box.querySelector(`[data-role="${role}"]`).value = Math.round(windows[side][role] * 100) / 100;
+      }
       const chosen = this.sides[side].choices.findIndex((one) => one.center === center && one.width === width);
       box.querySelector("select").value = chosen < 0 ? "hand" : chosen;
     }
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.say("viewer-status",
-      `${{ side: "Side by side", swipe: "Swipe", difference: "Difference" }[mode]}, slice ${text}. `
-      + ["source", "synthetic"].map((side) => `${side} window centre ${Math.round(windows[side].center)} width ${Math.round(windows[side].width)}`).join(", ")), SAID_AFTER_MS);
+    const said = ["source", "synthetic"].map((side) => {
+      const { center, width } = windows[side];
+      return `${side} window centre ${Math.round(center)} width ${Math.round(width)}`;
+    });
+    const status = `${MODES[mode]}, slice ${text}. ${said.join(", ")}`;
+    this.timer = setTimeout(() => this.say("viewer-status", status), SAID_AFTER_MS);
   }
 
   say(id, text) {
@@ -228,17 +236,18 @@ class Viewer {
 
   listen() {
     for (const [side, canvas] of Object.entries(this.canvases)) this.listenTo(side, canvas);
-    for (const radio of this.root.querySelectorAll('input[name="mode"]')) radio.addEventListener("change", () => this.setMode(radio.value));
-    document.getElementById("slice").addEventListener("input", (event) => this.go(Number(event.target.value) - 1));
-    document.getElementById("split").addEventListener("input", (event) => this.setSplit(Number(event.target.value) / 100));
-    document.getElementById("linked").addEventListener("change", (event) => { this.state.linked = event.target.checked; });
-    document.getElementById("range").addEventListener("change", (event) => {
-      this.state.range = Math.max(1, Number(event.target.value) || 1);
+    const on = (id, event, act) => document.getElementById(id)?.addEventListener(event, ({ target }) => act(target));
+    for (const radio of this.root.querySelectorAll('input[name="mode"]')) {
+      radio.addEventListener("change", () => this.setMode(radio.value));
+    }
+    on("slice", "input", (slider) => this.go(Number(slider.value) - 1));
+    on("split", "input", (slider) => this.setSplit(Number(slider.value) / 100));
+    on("linked", "change", (box) => { this.state.linked = box.checked; });
+    on("range", "change", (field) => {
+      this.state.range = Math.max(1, Number(field.value) || 1);
       this.draw();
     });
-    document.getElementById("this-slice")?.addEventListener("click", () => {
-      document.getElementById("feedback-slice").value = this.state.slice + 1;
-    });
+    on("this-slice", "click", () => { document.getElementById("feedback-slice").value = this.state.slice + 1; });
   }
 
   listenTo(side, canvas) {

@@ -121,7 +121,20 @@ def test_each_slice_lies_beside_its_source_and_different_counts_are_said(compare
     assert len(found["slices"]) == 5
     assert found["note"].startswith("The source has 5 slices, the synthetic series 4.")
     assert (found["unit"], found["caution"]) == ("HU", "Smooths.")
-    assert found["source"]["windows"] == [{"name": "of the header", "center": 40.0, "width": 350.0}]
+    assert found["source"]["windows"] == [{"name": "header 1", "center": 40.0, "width": 350.0}]
+
+
+def test_a_slice_whose_source_has_another_uid_now_is_found_by_its_place(compared: Compared) -> None:
+    ds = pydicom.dcmread(compared.sources[0])
+    with compared.web.database.write() as connection:
+        of_first = tables.instance.c.sop_instance_uid == ds.SOPInstanceUID
+        values = {"sop_instance_uid": "1.2.9", "slice_position_mm": float(ds.ImagePositionPatient[2])}
+        connection.execute(sa.update(tables.instance).where(of_first).values(values))
+    with compared.web.client(Role.VIEWER) as client:
+        found = client.get(f"/api/v1/jobs/{JOB}/comparison").json()["slices"]
+    (pair,) = [one for one in found if one["source"] and one["source"]["sop_instance_uid"] == "1.2.9"]
+    made = {one.sop_instance_uid: one.source_sop_instance_uid for one in compared.made}
+    assert made[pair["synthetic"]["sop_instance_uid"]] == ds.SOPInstanceUID
 
 
 def test_what_is_not_there_is_said_and_no_path_is_taken_from_the_address(compared: Compared) -> None:
@@ -135,6 +148,9 @@ def test_what_is_not_there_is_said_and_no_path_is_taken_from_the_address(compare
         gone = client.get(f"/api/v1/instances/{uid}/frame")
         assert (gone.status_code, "retention" in gone.json()["error"]) == (404, True)
         assert client.get("/api/v1/jobs/nothing/comparison").status_code == 404
+        with compared.web.database.write() as connection:
+            connection.execute(sa.update(tables.instance).values(number_of_frames=2**31 - 1))
+        assert client.get(f"/api/v1/jobs/{JOB}/comparison").status_code == 409
         assert client.get("/compare/nothing").status_code == 404
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 from source_files import Form, Stored, ramp, write_enhanced, write_series
 
-from gateway.dicom.frames import FrameReader, look_of, position_of
+from gateway.dicom.frames import FrameReader, look_of, position_of, source_of
+from gateway.dicom.secondary_capture import Encoding, Equipment, Marks, derive_series
+from gateway.dicom.volume import read_series
 from gateway.errors import UnsuitableSeries
 
 
@@ -101,3 +104,21 @@ def test_the_process_with_the_image_ends_when_nobody_asks_and_another_one_answer
         assert reader.read(path, 1).stored.shape == (8, 10)
         _, alive = psutil.wait_procs(set(psutil.Process().children()) - before, timeout=20)
         assert not alive
+
+
+def test_a_derived_slice_names_the_frame_that_it_was_made_from(tmp_path: Path, frames: FrameReader) -> None:
+    path = write_enhanced(tmp_path, ramp(3, 32, 32))
+    source = read_series([path])
+    marks = Marks("t2-to-stir", "1.0.0", "a GAN", "STIR", "STIR", "ab" * 32, "MR", (0.0, 4095.0), "Hides oedema.")
+    made = derive_series(
+        source, source.volume, marks, Encoding(), Equipment("Test", "Gateway", "1"), uid_root="", revision=1,
+        options_digest="", series_number=401, created=datetime.now(UTC),
+    )  # fmt: skip
+    found = []
+    for one in made:
+        file = tmp_path / f"{one.instance_number}.made"
+        file.write_bytes(one.part10)
+        found.append(source_of(frames.header(file)))
+        assert look_of(frames.header(file)).caution == "Hides oedema."
+    assert found == [(frame.sop_instance_uid, frame.frame_number) for frame in source.frames]
+    assert source_of(frames.header(path)) is None

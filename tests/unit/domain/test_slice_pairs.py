@@ -37,5 +37,7 @@ def test_different_counts_are_said_in_words() -> None:
     assert len(pairs) == 4
     said = difference_in_words(pairs)
     assert said.startswith("The source has 3 slices, the synthetic series 2.")
-    assert "2 of the source have no synthetic slice" in said
+    assert "2 of the source have no synthetic slice: they came later" in said
+    (alone,) = [pair for pair in pairs if pair.source == SOURCES[0]]
+    assert "1 of the source has no synthetic slice: it came later" in difference_in_words([alone])
     assert "1 synthetic has no source slice" in said

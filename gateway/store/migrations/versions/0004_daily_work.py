@@ -107,12 +107,15 @@ def _feedback_down() -> None:
 
 
 # lists that are paged by key, and figures that are read from an index alone: new columns in the place of old ones
-_INDEXES = (
+_INDEXES: tuple[tuple[str, list[str], list[str]], ...] = (
     ("instance", ["series_id", "received_at"], ["series_id"]),
     ("series", ["study_uid", "state", "calling_ae_title"], ["study_uid"]),
     ("series", ["purged_at", "last_received_at", "instances"], ["purged_at", "last_received_at"]),
     ("job", ["created_at", "id"], ["created_at"]),
     ("job", ["state", "created_at", "id"], []),
+    ("job", ["state", "priority", "created_at", "id"], []),
+    ("delivery", ["state", "created_at", "id"], []),
+    ("delivery", ["destination", "state", "created_at", "id"], ["destination", "state"]),
     ("study", ["first_received_at", "uid"], []),
     ("audit", ["who", "id"], []),
 )
