@@ -39,7 +39,7 @@ def list_alerts(
         say("nothing needs anybody")
         return
     show_table(
-        ("id", "severity", "since", "over", "concerns", "what", "what to do", "acknowledged", "told"),
+        ("id", "severity", "since", "over", "affected", "what", "what to do", "acknowledged", "told"),
         [
             (
                 str(row["id"]), row["severity"], console.local_time(row["first_at"]),

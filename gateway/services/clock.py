@@ -29,6 +29,7 @@ from gateway.stages.retain import Retain
 from gateway.stages.sweep import ClockWatch, sweep
 from gateway.store import heartbeats, judgement, outbox, queues
 from gateway.store.database import Database
+from gateway.store.directory import Directory
 from gateway.store.forecast import days_until_full
 from gateway.store.health import existing
 from gateway.store.leadership import Leadership, leadership_of
@@ -67,10 +68,14 @@ class Clock:
         # a series that begins while we sleep is never due before quiet_full_s: half of that and none is judged late
         self._longest_s = min(0.5, policy.quiet_full_s / 2)
         self._watch = ClockWatch(database)
-        alerts = Watch(database, settings, lambda: quiet_now(settings), lambda: self.spool_full_in_days)
+        directory = Directory(settings, database)
+        alerts = Watch(
+            database, lambda: directory.settings, lambda: quiet_now(directory.settings), lambda: self.spool_full_in_days
+        )
         retain = Retain(database, settings.spool_dir, settings.retention)
         self._steps = [
             _Step(self._watch),
+            _Step(directory.refresh, _SWEEP_EVERY_S),
             _Step(lambda: assemble(database, policy)),
             _Step(lambda: outbox.relay(database, doorbell.publish)),
             _Step(lambda: sweep(database, doorbell.queue_length), _SWEEP_EVERY_S),

@@ -40,12 +40,13 @@ class Watch:
     def __init__(
         self,
         database: Database,
-        settings: Settings,
+        in_force: Callable[[], Settings],
         quiet: Callable[[], Mapping[str, float | None]],
         full_in_days: Callable[[], float | None],
     ) -> None:
         self._database = database
-        self._settings = settings
+        self._in_force = in_force
+        settings = in_force()
         self._quiet = quiet
         self._full_in_days = full_in_days
         self._rules = alerts.Rules(channels(settings), settings.alerts.quiet_s, settings.alerts.remind_hours * 3600.0)
@@ -56,7 +57,7 @@ class Watch:
     def __call__(self) -> None:
         """Look once. Raises Unavailable."""
         with self._database.read() as connection:
-            found = causes(connection, self._settings, self._quiet(), self._full_in_days())
+            found = causes(connection, self._in_force(), self._quiet(), self._full_in_days())
             lasting = self._lasting([*found, *self._about_certificates()])
             changes = alerts.changes(connection, lasting, self._rules)
         if not changes:
@@ -68,7 +69,7 @@ class Watch:
 
     def forget_old(self) -> None:
         """Delete what was resolved long ago. Raises Unavailable."""
-        if days := self._settings.retention.log_days:
+        if days := self._in_force().retention.log_days:
             with self._database.write() as connection:
                 alerts.forget(connection, days * _SECONDS_A_DAY)
 
@@ -80,7 +81,7 @@ class Watch:
 
     def _about_certificates(self) -> list[Cause]:
         if time.monotonic() >= self._certificates_due:
-            self._certificates = list(_certificates(self._settings))
+            self._certificates = list(_certificates(self._in_force()))
             self._certificates_due = time.monotonic() + _CERTIFICATES_EVERY_S
         return self._certificates
 
@@ -172,7 +173,7 @@ def letter_of(message: Message, settings: Settings) -> Letter:
     if kind is Change.RESOLVED:
         lines.append(f"Over since {_local(about['resolved_at'])}.")
     else:
-        lines += [f"It concerns {about['times']}.", "", about["advice"]]
+        lines += [f"Affected: {about['times']}.", "", about["advice"]]
     lines += ["", f"See {link}" if settings.web.public_url else f"See {link} on the web port.", ""]
     data = {
         "node": node, "alert": about["id"], "cause": about["cause"], "severity": about["severity"],

@@ -21,7 +21,7 @@ from gateway.settings import Settings
 from gateway.store import commitments, destinations, heartbeats
 from gateway.store.database import now
 from gateway.store.health import FULL_SOON_DAYS, STALE_AFTER_S, existing, parts_of
-from gateway.store.tables import job, quarantine, refusal, series
+from gateway.store.tables import job, pipeline_switch, quarantine, refusal, series
 
 LATELY_S = 86_400.0
 """What failed longer ago is no cause any more."""
@@ -127,14 +127,15 @@ def _pipelines(connection: Connection) -> Iterator[Cause]:
         if row.state == JobState.FAILED:
             yield Cause(
                 f"pipeline:{row.pipeline_id}:failed", Severity.WARNING, f"Jobs of {row.pipeline_id} failed",
-                "The job says why; when that is repaired, run it again.", "/studies?state=ROUTED", row.jobs,
+                "Each says why; when that is repaired, run them again.",
+                f"/queue?what=jobs&state=FAILED&pipeline={quote(row.pipeline_id)}", row.jobs,
             )  # fmt: skip
         elif row.jobs >= _REFUSED_IN_A_ROW and _refuses_everything(connection, row.pipeline_id):
             yield Cause(
                 f"pipeline:{row.pipeline_id}:refuses", Severity.WARNING,
                 f"{row.pipeline_id} refuses one series after the other",
-                "The job says which points do not fit; correct the rule that sends them there.",
-                "/studies?state=ROUTED", row.jobs,
+                "Each job says which points do not fit; correct the rule that sends them there.",
+                f"/pipelines/{quote(row.pipeline_id)}", row.jobs,
             )  # fmt: skip
 
 
@@ -149,16 +150,29 @@ def _refuses_everything(connection: Connection, pipeline_id: str) -> bool:
 
 
 def _waiting_jobs(connection: Connection, settings: Settings) -> Iterator[Cause]:
-    row = connection.execute(
-        sa.select(sa.func.count().label("jobs"), (now() - sa.func.min(job.c.created_at)).label("oldest_s")).where(
-            job.c.state == JobState.QUEUED
+    rows = connection.execute(
+        sa.select(
+            pipeline_switch.c.pipeline_id.label("disabled"), sa.func.count().label("jobs"),
+            (now() - sa.func.min(job.c.created_at)).label("oldest_s"),
         )
-    ).one()
-    if row.jobs and row.oldest_s > settings.alerts.waiting_s:
-        yield Cause(
-            "jobs:waiting", Severity.WARNING, "Jobs wait for long",
-            "Add a process worker, or see what the one there is busy with.", "/", row.jobs,
-        )  # fmt: skip
+        .select_from(job.outerjoin(pipeline_switch, pipeline_switch.c.pipeline_id == job.c.pipeline_id))
+        .where(job.c.state == JobState.QUEUED)
+        .group_by(pipeline_switch.c.pipeline_id)
+    )  # fmt: skip
+    for row in rows:
+        if row.oldest_s <= settings.alerts.waiting_s:
+            continue
+        if row.disabled is None:
+            yield Cause(
+                "jobs:waiting", Severity.WARNING, "Jobs wait for long",
+                "Add a process worker, or see what the one there is busy with.", "/queue?what=jobs", row.jobs,
+            )  # fmt: skip
+        else:
+            yield Cause(
+                f"pipeline:{row.disabled}:waiting", Severity.WARNING,
+                f"Jobs wait for {row.disabled}, which is disabled",
+                "Enable it, or cancel them.", f"/pipelines/{quote(row.disabled)}", row.jobs,
+            )  # fmt: skip
 
 
 def _series(connection: Connection) -> Iterator[Cause]:

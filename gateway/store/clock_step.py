@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection
 from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, CommitmentState, SeriesState
 from gateway.store.database import now
 from gateway.store.tables import (
+    alert_message,
     association,
     commitment,
     delivery,
@@ -41,6 +42,7 @@ def move_times(connection: Connection, step_s: float) -> None:
         _move(connection, step_s, job.c.state.not_in(JOB_ENDED), column)
     for column in (delivery.c.lease_until, delivery.c.not_before):
         _move(connection, step_s, delivery.c.state.not_in(DELIVERY_ENDED), column)
+    _move(connection, step_s, alert_message.c.ended_at.is_(None), alert_message.c.not_before)
     _move(connection, step_s, destination.c.down_since.is_not(None), destination.c.not_before)
     for column in (commitment.c.lease_until, commitment.c.not_before, commitment.c.requested_at):
         _move(connection, step_s, commitment.c.state == CommitmentState.PENDING, column)

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 from gateway.domain.durations import duration
 from gateway.domain.states import DeliveryState
 from gateway.settings import Settings
-from gateway.store import alerts, commitments, destinations, heartbeats, refusals, reports
+from gateway.store import alerts, commitments, destinations, heartbeats, refusals, reports, switches
 
 STALE_AFTER_S = 15.0
 
@@ -40,6 +40,10 @@ def health(connection: Connection, settings: Settings) -> Report:
         "failed_lately": reports.failed_lately(connection),
         "destinations": reports.waiting_deliveries(connection),
         "held": [row for row in destinations.standing(connection, {}) if row["state"] == "held" and row["queued"]],
+        "disabled_pipelines": [
+            {"pipeline_id": switch.pipeline_id, "words": switch.words, "jobs": number}
+            for switch, number in switches.waiting(connection)
+        ],
         "commitments": commitments.overview(connection),
         "quarantine": reports.latest_quarantine(connection, _SHOWN),
         "refusals": refusals.latest(connection, _REFUSALS_SHOWN, settings.node.ae_title),
@@ -94,6 +98,11 @@ def _problems(report: Report, settings: Settings) -> Iterator[str]:
         yield (
             f"deliveries to {row['name']} that are held back: {row['queued']}; {row['waits_for']}; "
             f"`athanor destinations release {row['name']}`"
+        )
+    for row in report["disabled_pipelines"]:
+        yield (
+            f"jobs that wait for a disabled pipeline: {row['jobs']}; {row['pipeline_id']} is {row['words']}; "
+            f"`athanor pipelines enable {row['pipeline_id']}`"
         )
     for row in report["commitments"]["unanswered"]:
         yield (

@@ -235,6 +235,11 @@ def people(connection: Connection) -> list[Row]:
     return [dict(row._mapping) for row in connection.execute(sa.select(*_SHOWN).order_by(person.c.name))]
 
 
+def people_page(connection: Connection, limit: int, cut: Cut) -> Page:
+    """Accounts by name, without their passwords."""
+    return paging.page(connection, sa.select(*_SHOWN), (person.c.name,), cut, limit, falling=False)
+
+
 def add_key(connection: Connection, name: str, digest: str, role: Role, created_by: str) -> int:
     """Keep a new API key; its id."""
     key_id: int = connection.execute(

@@ -18,8 +18,9 @@ from sqlalchemy.engine import Connection
 from gateway import audit, logs, metrics
 from gateway.domain.refusal import Reason, Refusal
 from gateway.errors import Unavailable
-from gateway.store import outbox
+from gateway.store import outbox, paging
 from gateway.store.database import Database
+from gateway.store.paging import Cut, Page
 from gateway.store.tables import refusal
 
 MOST_ROWS = 1000
@@ -120,9 +121,13 @@ def record(connection: Connection, counted: Counter[Refusal], at: float) -> None
 
 def latest(connection: Connection, limit: int, ae_title: str) -> list[dict[str, Any]]:
     """The latest refusals, newest first, each with what lets the peer in at the node called `ae_title`."""
-    rows = connection.execute(sa.select(refusal).order_by(refusal.c.last_at.desc(), refusal.c.id.desc()).limit(limit))
-    found = [dict(row._mapping) for row in rows]
-    for row in found:
+    return page(connection, limit, Cut(), ae_title).rows
+
+
+def page(connection: Connection, limit: int, cut: Cut, ae_title: str) -> Page:
+    """The same, a page at a time; who is refused again while somebody reads moves to the first page."""
+    found = paging.page(connection, sa.select(refusal), (refusal.c.last_at, refusal.c.id), cut, limit)
+    for row in found.rows:
         entry = Refusal(row["address"], row["calling_ae_title"], row["called_ae_title"], Reason(row["reason"]))
         row["remedy"] = entry.remedy(ae_title)
     return found

@@ -65,6 +65,20 @@ def enable(connection: Connection, pipeline_id: str) -> bool:
     return True
 
 
+def waiting(connection: Connection) -> list[tuple[Switch, int]]:
+    """Each disabled pipeline that jobs wait for, and how many."""
+    off = disabled(connection)
+    if not off:
+        return []
+    rows = connection.execute(
+        sa.select(job.c.pipeline_id, sa.func.count().label("jobs"))
+        .where(job.c.state == JobState.QUEUED, job.c.pipeline_id.in_(off))
+        .group_by(job.c.pipeline_id)
+        .order_by(job.c.pipeline_id)
+    )
+    return [(off[row.pipeline_id], row.jobs) for row in rows]
+
+
 def holds_back(connection: Connection, job_id: str) -> bool:
     """Whether the pipeline of a job is disabled; if so it stays disabled until this transaction has ended."""
     switch = (

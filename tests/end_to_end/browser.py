@@ -53,8 +53,8 @@ def page(chromium: Browser, node: Sandbox) -> Iterator[Page]:
 
 
 def _is_failure(message: ConsoleMessage) -> bool:
-    """An error on the console, but for a form that comes back with what is wrong in it."""
-    return message.type == "error" and "status of 422" not in message.text
+    """An error on the console, but for the answer to a form that says what is wrong with it."""
+    return message.type == "error" and not re.search("status of (409|422)", message.text)
 
 
 def set_up(page: Page, node: Sandbox) -> None:

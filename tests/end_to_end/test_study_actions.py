@@ -77,7 +77,7 @@ def test_an_operator_repairs_what_went_wrong(
     page.evaluate("window.notReloaded = true")
     page.get_by_text("Run another pipeline").click()
     page.get_by_label("Pipeline", exact=True).select_option("t2-to-tirm")
-    with page.expect_response(re.compile("/now$")):
+    with page.expect_response(re.compile("/now")):
         page.evaluate("document.body.dispatchEvent(new CustomEvent('athanor:changed'))")
     expect(page.get_by_label("Pipeline", exact=True)).to_have_value("t2-to-tirm")
 

@@ -8,11 +8,14 @@ from fastapi import Depends, Form, HTTPException, Request, Response
 from fastapi.responses import RedirectResponse
 
 from gateway.admin.access import COOKIE, digest_of, hash_password, needs, new_key
-from gateway.admin.routes import Routes, RowId
+from gateway.admin.routes import PageKey, Routes, RowId
 from gateway.admin.site import Site, address_of
 from gateway.domain.roles import Role
 from gateway.store import people
+from gateway.store.paging import Cut
 from gateway.store.people import Somebody
+
+_PAGE = 50
 
 Me = Annotated[Somebody, Depends(needs(Role.ADMINISTRATOR))]
 Secret = Annotated[str, Form(max_length=1024)]
@@ -23,16 +26,16 @@ def router(site: Site) -> Routes:
     """The page, its forms, and the lists as JSON."""
     routes = Routes()
 
-    def shown(request: Request, key: str = "") -> Response:
+    def shown(request: Request, cut: Cut, key: str = "") -> Response:
         with site.database.read() as connection:
             return site.page(
                 request, "people.html", key=key, roles=list(Role), this=digest_of(request.cookies.get(COOKIE, "")),
-                people=people.people(connection), sessions=people.sessions(connection), keys=people.keys(connection),
+                found=people.people_page(connection, _PAGE, cut), sessions=people.sessions(connection), keys=people.keys(connection),
             )  # fmt: skip
 
     @routes.page("/people", Role.ADMINISTRATOR)
-    def page(request: Request) -> Response:
-        return shown(request)
+    def page(request: Request, after: PageKey = "", before: PageKey = "") -> Response:
+        return shown(request, Cut(after, before))
 
     @routes.act("/people", Role.ADMINISTRATOR)
     def add(
@@ -98,7 +101,7 @@ def router(site: Site) -> Routes:
         with site.database.write() as connection:
             people.add_key(connection, name, digest_of(key), role, me.name)
             people.note(connection, me, address_of(request), "made an API key", name, role=role)
-        return shown(request, key)
+        return shown(request, Cut(), key)
 
     @routes.act("/keys/{key_id}/revoke", Role.ADMINISTRATOR)
     def revoke_key(request: Request, me: Me, key_id: RowId) -> Response:
@@ -107,10 +110,10 @@ def router(site: Site) -> Routes:
                 people.note(connection, me, address_of(request), "revoked an API key", str(key_id))
         return RedirectResponse("/people", 303)
 
-    @routes.api("GET", "/people", Role.ADMINISTRATOR, tags=["people"], summary="Every account")
-    def api_people() -> list[dict[str, Any]]:
+    @routes.api("GET", "/people", Role.ADMINISTRATOR, tags=["people"], summary="Accounts, by name")
+    def api_people(after: PageKey = "", before: PageKey = "") -> dict[str, Any]:
         with site.database.read() as connection:
-            return people.people(connection)
+            return people.people_page(connection, _PAGE, Cut(after, before)).to_table("people")
 
     @routes.api("GET", "/sessions", Role.ADMINISTRATOR, tags=["people"], summary="Open sessions, latest first")
     def api_sessions() -> list[dict[str, Any]]:

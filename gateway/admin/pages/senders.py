@@ -10,7 +10,7 @@ from fastapi.responses import RedirectResponse
 from pydantic import BaseModel, ConfigDict
 
 from gateway.admin.access import needs
-from gateway.admin.routes import Routes
+from gateway.admin.routes import PageKey, Routes
 from gateway.admin.site import Site, address_of
 from gateway.domain.refusal import Reason
 from gateway.domain.roles import Role
@@ -18,9 +18,11 @@ from gateway.network.guard import Admission
 from gateway.store import directory_entries, people, refusals
 from gateway.store.directory import sender_table, senders
 from gateway.store.directory_entries import Entry, InvalidEntry, Kind
+from gateway.store.paging import Cut, Page
 from gateway.store.people import Somebody
 
-_SHOWN = 100
+_PAGE = 50
+_NEWEST = Cut()
 _NOBODY = {"ae_title": "", "addresses": "", "note": "", "version": 0}
 
 Me = Annotated[Somebody, Depends(needs(Role.ADMINISTRATOR))]
@@ -43,13 +45,16 @@ def router(site: Site) -> Routes:
     """The page, its forms, and the REST operations."""
     routes = Routes()
 
-    def latest() -> list[dict[str, Any]]:
+    def refused(cut: Cut) -> Page:
         with site.database.read() as connection:
-            return refusals.latest(connection, _SHOWN, site.settings.node.ae_title)
+            return refusals.page(connection, _PAGE, cut, site.settings.node.ae_title)
 
-    def shown(request: Request, form: dict[str, Any], problems: dict[str, str], code: int = 200) -> Response:
+    def shown(
+        request: Request, form: dict[str, Any], problems: dict[str, str], code: int = 200, cut: Cut = _NEWEST
+    ) -> Response:
+        found = refused(cut)
         return site.page(
-            request, "senders.html", code, rows=_with_answers(site, latest()), senders=senders(site.directory),
+            request, "senders.html", code, found=found, rows=_with_answers(site, found.rows), senders=senders(site.directory),
             over_http=sorted(site.settings.web.senders), form=form, problems=problems,
         )  # fmt: skip
 
@@ -71,10 +76,12 @@ def router(site: Site) -> Routes:
         site.directory.refresh()
 
     @routes.page("/senders")
-    def page(request: Request, change: Annotated[str, Query(max_length=64)] = "") -> Response:
+    def page(
+        request: Request, change: Annotated[str, Query(max_length=64)] = "", after: PageKey = "", before: PageKey = ""
+    ) -> Response:
         known = next((one for one in senders(site.directory) if one["ae_title"] == change and one["version"]), None)
         form = {**known, "addresses": "\n".join(known["addresses"])} if known else _NOBODY
-        return shown(request, form, {})
+        return shown(request, form, {}, cut=Cut(after, before))
 
     @routes.act("/senders", Role.ADMINISTRATOR)
     def save(
@@ -107,8 +114,8 @@ def router(site: Site) -> Routes:
         return RedirectResponse("/senders", 303)
 
     @routes.api("GET", "/refusals", tags=["senders"], summary="Who was refused lately, and what lets them in")
-    def api_refusals() -> list[dict[str, Any]]:
-        return latest()
+    def api_refusals(after: PageKey = "", before: PageKey = "") -> dict[str, Any]:
+        return refused(Cut(after, before)).to_table("refusals")
 
     @routes.api("GET", "/senders", tags=["senders"], summary="Who may call, and where that stands")
     def api_senders() -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def mail_to(port: int) -> Mail:
 
 
 def watch_of(database: Database, settings: Settings) -> stage.Watch:
-    return stage.Watch(database, settings, lambda: {"pacs": None}, lambda: None)
+    return stage.Watch(database, lambda: settings, lambda: {"pacs": None}, lambda: None)
 
 
 def tell_all(database: Database, settings: Settings, channel: Channel = Channel.EMAIL) -> None:
@@ -319,6 +320,26 @@ def test_a_message_is_tried_again_with_growing_waits_and_given_up_where_that_is_
         assert json.loads(server.posts.get(timeout=5)[1])["type"] == "alert.resolved"
 
 
+def test_what_waits_for_long_is_an_alert_and_says_when_its_pipeline_is_disabled(
+    database: Database, tmp_path: Path
+) -> None:
+    settings = settings_with(tmp_path, waiting_s=0.5)
+    add_jobs(database, add_series(database), 3, JobState.QUEUED)
+    with database.write() as connection:
+        connection.execute(sa.update(tables.job).values(created_at=time.time() - 60))
+    watch = watch_of(database, settings)
+    watch()
+    assert [(row["cause"], row["times"]) for row in open_ones(database)] == [("jobs:waiting", 3)]
+    with database.write() as connection:
+        connection.execute(
+            sa.insert(tables.pipeline_switch).values(
+                pipeline_id="t2-to-stir", version="1", disabled_by="ada", disabled_at=1.0, reason="wrong"
+            )
+        )
+    watch()
+    assert [row["cause"] for row in open_ones(database)] == ["pipeline:t2-to-stir:waiting"]
+
+
 def test_a_sender_that_is_refused_is_one_alert_until_it_stores_something(
     database: Database, settings: Settings
 ) -> None:
@@ -326,8 +347,6 @@ def test_a_sender_that_is_refused_is_one_alert_until_it_stores_something(
     guesses = [Refusal("10.9.9.9", f"GUESS{one}", "GW", Reason.CALLING_AE_TITLE) for one in range(30)]
     probe = Refusal("10.1.1.1", "", "", Reason.NO_REQUEST)
     with database.write() as connection:
-        from collections import Counter
-
         refusals.record(connection, Counter({scanner: 7, probe: 99}), time.time() - 60)
         refusals.record(connection, Counter(guesses), time.time() - 30)
     watch = watch_of(database, settings)

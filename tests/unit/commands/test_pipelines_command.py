@@ -28,6 +28,7 @@ def test_disable_and_enable_say_who_and_why(node: Node) -> None:
     assert [job["state"] for job in node("jobs", "show", series_id, "--json").json["jobs"]] == ["QUEUED"]
     node("pipelines", "disable", STIR, "--reason", "again")
     assert f"{STIR} is disabled by " in node("jobs", "show", series_id).out
+    assert any(f": 1; {STIR} is disabled by " in problem for problem in node("status", "--json").json["problems"])
 
 
 def test_show_says_what_it_takes_and_what_is_wrong(node: Node) -> None:

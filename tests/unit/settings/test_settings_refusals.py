@@ -9,6 +9,7 @@ from gateway.dicom.provenance import require_sound
 from gateway.settings import read_settings
 
 PACS = '[destinations.pacs]\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
+OPENID = '[web.oidc]\nclient_id = "athanor"\nroles = { readers = "viewer" }\nissuer = '
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,14 @@ PACS = '[destinations.pacs]\nae_title = "PACS"\nhost = "pacs"\nport = 104\n'
         ('[process]\ndevice = "gpu"', "process.device: found 'gpu'; expected auto, cpu, cuda or cuda:N"),
         ('log_format = "xml"', "log_format: found 'xml'; expected 'auto', 'json' or 'console'"),
         ('[destinations.pacs]\nhost = "pacs"\nport = 104', "destinations.pacs: found no ae_title; expected ae_title, "),
+        (OPENID + '"https://id.example"', "web: found oidc without public_url; expected https://HOST"),
+        (OPENID + '"http://id.example"', "web.oidc.issuer: found another form; expected https://HOST"),
+        (OPENID + '"https://id.example/?realm=a"', "web.oidc.issuer: found another form"),
+        (OPENID + '"https://id.example"\nscopes = ["profile"]', "web.oidc: found scopes without openid"),
+        ('[web]\npublic_url = "https://athanor.example/pages"', "web.public_url: found another form"),
+        ('[web]\npublic_url = "athanor.example"', "web.public_url: found another form; expected https://HOST"),
+        ('[web.oidc]\nissuer = "https://id.example"\nclient_id = "a"\nroles = {}', "web.oidc.roles"),
+        ('[web.oidc]\nissuer = "https://id.example"\nclient_id = "a"\nroles = { a = "king" }', "web.oidc.roles.a"),
         ('[destinations.pacs]\nstow_url = "ftp://pacs/"', "destinations.pacs.stow_url: found another form; expected"),
         (PACS + 'stow_url = "https://pacs/"', "destinations.pacs: found ae_title, host or port beside stow_url"),
         (PACS + 'token_file = "token"', "destinations.pacs: found token_file without stow_url"),

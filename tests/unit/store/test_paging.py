@@ -47,6 +47,9 @@ WALKS: dict[str, tuple[str, Walk]] = {
 def filled(database: Database) -> Database:
     """Some sixty studies with all that became of them."""
     Filling(database, 900, 60).fill(lambda _: None)
+    if not database.is_sqlite:  # autovacuum does so by itself
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("VACUUM ANALYZE")
     return database
 
 
@@ -170,7 +173,8 @@ def scanned(database: Database, statement: str, parameters: Any) -> set[str]:
 
 def _read_whole(node: dict[str, Any]) -> Iterator[str]:
     table, kind = node.get("Relation Name"), node["Node Type"]
-    if table and (kind == "Seq Scan" or (table in HUGE and kind.startswith("Index") and "Index Cond" not in node)):
+    is_whole = kind == "Seq Scan" or (kind == "Bitmap Heap Scan" and "Recheck Cond" not in node)
+    if table and (is_whole or (table in HUGE and kind.startswith("Index") and "Index Cond" not in node)):
         yield table
     for child in node.get("Plans", ()):
         yield from _read_whole(child)
