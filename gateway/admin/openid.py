@@ -105,11 +105,11 @@ class Provider:
             isinstance(audience, list) and len(audience) > 1 and "azp" not in claims
         ):
             raise self._refused("it was given to another client; check web.oidc.client_id")
-        if not hmac.compare_digest(str(claims.get("nonce", "")).encode(), attempt.nonce.encode()):
+        if not hmac.compare_digest(str(claims.get("nonce", "")).encode(errors="replace"), attempt.nonce.encode()):
             raise self._refused("it belongs to another login")
         subject = str(claims["sub"])
-        if not 1 <= len(subject) <= _LONGEST_SUBJECT:
-            raise self._refused(f"sub has {len(subject)} characters, expected 1 to {_LONGEST_SUBJECT}")
+        if not 1 <= len(subject) <= _LONGEST_SUBJECT or not subject.isprintable():
+            raise self._refused(f"sub is not 1 to {_LONGEST_SUBJECT} printable characters")
         named = _found(claims, self._openid.name_claim)
         groups = _found(claims, self._openid.groups_claim)
         return Claimed(
@@ -150,7 +150,7 @@ class Provider:
         for is_last in (False, True):  # a key that we do not know may be new: ask for the keys again, once
             try:
                 header = jwt.get_unverified_header(token)
-                algorithm = header.get("alg")
+                algorithm = str(header.get("alg"))
                 if algorithm not in _KEY_FOR:
                     raise self._refused(f"it is not signed with one of {', '.join(_KEY_FOR)}")
                 key = await self._key(algorithm, header.get("kid"), is_fresh=is_last)

@@ -7,11 +7,14 @@ import uuid
 from collections import defaultdict
 from typing import Any
 
+from gateway.domain.alerts import Severity
 from gateway.domain.refusal import Reason
 from gateway.domain.roles import Role
 from gateway.domain.states import CommitmentState
+from gateway.domain.verdicts import Verdict
 
 DESTINATIONS = ("pacs", "archive", "reading-room")
+ADDED_DESTINATION = "spare"
 
 Rows = defaultdict[str, list[dict[str, Any]]]
 """Rows by the name of their table."""
@@ -67,5 +70,32 @@ def beside(many: int, span_s: float) -> Rows:
             "error": "transport connection: refused" if number % 50 == 0 else None,
         }
         for number in range(many)
+    ]  # fmt: skip
+    rows["alert"] = [
+        {
+            "cause": f"bench:{number}", "severity": Severity.WARNING, "title": "Deliveries to pacs failed",
+            "advice": "When that is repaired, send them again.", "link": "/destinations", "first_at": at + number,
+            "last_at": at + number, "times": number % 9 + 1, "reminders": 0,
+            "resolved_at": None if number % 100 == 0 else at + number + 60.0,
+        }
+        for number in range(many)
+    ]  # fmt: skip
+    rows["reader_feedback"] = [
+        {
+            "job_id": str(uuid.UUID(int=number)), "pipeline_id": "t2-to-stir", "pipeline_version": "1.0.0",
+            "weights_sha256": "0" * 64, "verdict": list(Verdict)[number % len(Verdict)], "words": "seen on two slices",
+            "who": "person-0001", "at": at + number,
+        }
+        for number in range(many)
+    ]  # fmt: skip
+    spare = {"ae_title": "SPARE", "host": "127.0.0.1", "port": 11112}
+    entries = [("destination", ADDED_DESTINATION, spare)]
+    entries += [("sender", f"ROOM{number}", {"addresses": ["192.0.2.0/24"], "note": ""}) for number in range(100)]
+    rows["directory_entry"] = [
+        {
+            "kind": kind, "name": name, "version": 1, "definition": definition, "author": "bench", "reason": "",
+            "created_at": at,
+        }
+        for kind, name, definition in entries
     ]  # fmt: skip
     return rows

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.commands.bench_web_beside import DESTINATIONS
+from gateway.commands.bench_web_beside import ADDED_DESTINATION, DESTINATIONS
 from gateway.commands.bench_web_rows import accession_number, large_study, study_of_many_series
 from gateway.domain.states import JobState, SeriesState
 from gateway.settings import Settings
 from gateway.store import paging
 from gateway.store.database import Database
 from gateway.store.paging import Cut
-from gateway.store.tables import audit, instance, job, series, study
+from gateway.store.tables import alert, audit, instance, job, refusal, series, study
 from pipelines.catalog import Catalog
 
 NOT_MEASURED: Mapping[str, str] = {
@@ -57,6 +57,7 @@ def examples_of(database: Database, settings: Settings, studies: int) -> Example
             instance.select().where(instance.c.series_id == largest.id).order_by(instance.c.received_at).limit(1)
         ).one()
         made = connection.execute(job.select().where(job.c.state == JobState.SUCCEEDED).limit(1)).one()
+        refused = far_down(refusal.select(), (refusal.c.last_at, refusal.c.id))
         pipelines = list(Catalog.read(settings.models_dir))
         return Examples(
             {
@@ -74,8 +75,16 @@ def examples_of(database: Database, settings: Settings, studies: int) -> Example
                 ("audit", "after"): [far_down(audit.select(), (audit.c.id,))],
                 ("rules", "name"): ["rule-0", "new"],
                 ("rules", "version"): ["2"],
-                ("destinations", "name"): DESTINATIONS[:1],
+                ("destinations", "name"): [ADDED_DESTINATION],
                 ("pipelines", "pipeline_id"): pipelines,
+                ("people", "after"): ["person-0150"],
+                ("senders", "after"): [refused],
+                ("refusals", "after"): [refused],
+                ("alerts", "after"): [far_down(alert.select(), (alert.c.id,))],
+                ("queue", "what"): ["jobs", "deliveries"],
+                ("queue", "state"): ["FAILED", "QUEUED"],
+                ("queue", "destination"): DESTINATIONS[:1],
+                ("queue", "pipeline"): pipelines[:1],
                 ("settings", "text"): ["deliver"],
                 ("settings", "given"): ["true"],
             }

@@ -117,8 +117,11 @@ class Filling:
         left = self._instances
         for number in range(self._studies):
             mean = left / (self._studies - number)
-            usual = round(mean * self._random.uniform(0.3, 1.7))
-            wanted = min(_LARGE_STUDY, round(10 * mean)) if number == large_study(self._studies) else usual
+            wanted = round(mean * self._random.uniform(0.3, 1.7))
+            if number == large_study(self._studies):
+                wanted = min(_LARGE_STUDY, round(10 * mean))
+            elif number == study_of_many_series(self._studies):
+                wanted = max(wanted, _MANY_SERIES)
             size = left if number == self._studies - 1 else max(1, min(wanted, left - (self._studies - number - 1)))
             left -= size
             yield size

@@ -84,7 +84,7 @@ def release(name: Name, json: Json = False) -> None:
 @app.command("set")
 def set_destination(
     name: Annotated[str, typer.Argument(metavar="NAME", help="the name that rules use")],
-    values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE...", help="as in settings.toml: host=10.1.2.3")],
+    values: Annotated[list[str], typer.Argument(metavar="KEY=VALUE", help="as in settings.toml: host=10.1.2.3")],
     reason: Annotated[str, typer.Option(help="why, for whoever wonders")] = "",
 ) -> None:
     """Add a destination, or give one that was added other settings; in force within two seconds."""

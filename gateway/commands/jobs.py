@@ -14,7 +14,7 @@ from gateway.domain.roles import Role
 from gateway.domain.rules import Outcome
 from gateway.domain.states import JobState, SeriesState
 from gateway.stages.interventions import Done, Interventions
-from gateway.store import deliveries, reports, timeline
+from gateway.store import by_hand, deliveries, reports, timeline
 from gateway.store.directory import Directory
 from gateway.store.people import Somebody
 from gateway.store.spool import Spool
@@ -253,10 +253,16 @@ def _condition(trace: dict[str, Any]) -> str:
     return f"{asked}, found {trace['found']}"
 
 
+def _by(job: dict[str, Any]) -> str:
+    if job["rule"] == by_hand.NAME:
+        return f"by hand, asked for by {job['rule_author']}"
+    return f"by rule {job['rule']}@{job['rule_version']}"
+
+
 def _print_job(job: dict[str, Any]) -> None:
     superseded = ", superseded by a later revision" if job["superseded"] else ""
     say(
-        f"job {job['id'][:8]} {job['pipeline_id']} by rule {job['rule']}@{job['rule_version']}: "
+        f"job {job['id'][:8]} {job['pipeline_id']} {_by(job)}: "
         f"{job['state']} at attempt {job['attempt']} of {job['max_attempts']}{superseded}",
         indent=2,
     )

@@ -16,7 +16,7 @@ class SeriesState(StrEnum):
     RECEIVING = "RECEIVING"  # instances arrive, completeness is being judged
     COMPLETE = "COMPLETE"  # closed on evidence, waiting for route
     ROUTED = "ROUTED"  # at least one job was made
-    UNMATCHED = "UNMATCHED"  # no enabled rule matches
+    UNMATCHED = "UNMATCHED"  # no rule made a job
     BLOCKED = "BLOCKED"  # the loop guard found it to be synthetic
     FAILED = "FAILED"  # it could not be routed
 

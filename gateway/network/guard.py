@@ -32,6 +32,7 @@ class Visitor(Protocol):
 
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 ANY = "*"
 """Any AE title, or any address."""
@@ -57,6 +58,8 @@ class Admission:
     peers: Mapping[str, Sequence[str]] = field(default_factory=lambda: {ANY: (ANY,)})
     certificates: Mapping[str, str] = field(default_factory=dict)
     _networks: Mapping[str, tuple[Network, ...]] = field(init=False)
+    _hosts: frozenset[IPAddress] = field(init=False)  # thousands of them cost a connection no time
+    _wide: tuple[Network, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         for name in (
@@ -73,11 +76,15 @@ class Admission:
         except ValueError as error:
             raise ConfigurationError(f"addresses of peers: {error}; write 192.0.2.7, 192.0.2.0/24 or *") from None
         object.__setattr__(self, "_networks", networks)
+        every = {network for one in networks.values() for network in one}
+        hosts = {network.network_address for network in every if network.num_addresses == 1}
+        object.__setattr__(self, "_hosts", frozenset(hosts))
+        object.__setattr__(self, "_wide", tuple(network for network in every if network.num_addresses > 1))
 
     def knows_address(self, address: str) -> bool:
         """Whether anybody at this IP address may connect at all."""
         ip = _ip(address)
-        return any(ip in network for networks in self._networks.values() for network in networks)
+        return ip in self._hosts or any(ip in network for network in self._wide)
 
     def objection(self, address: str, calling_ae_title: str, called_ae_title: str) -> Reason | None:
         """Why this call is not welcome; None when it is."""
@@ -98,7 +105,7 @@ def _networks(places: Sequence[str]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(place) for place in every)
 
 
-def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _ip(address: str) -> IPAddress:
     return ipaddress.ip_address(address.partition("%")[0])
 
 

@@ -167,7 +167,10 @@ class Process:
     ) -> tuple[list[DerivedFile], dict[str, str]]:
         """The derived files of each profile, and the profile of each destination."""
         with self.database.read() as connection:
-            number = jobs.free_series_number(connection, claimed, series_number_of(source))
+            number = jobs.free_series_number(
+                connection, claimed, series_number_of(source),
+                pipeline_version=spec.version, weights_sha256=spec.generator.sha256,
+            )  # fmt: skip
         known = {name: self._destination(name) for name in claimed.destinations}
         # without a destination, or with one that the settings lost, the result is made all the same and kept
         encodings = {name: destination or _NOWHERE for name, destination in known.items()} or {"": _NOWHERE}

@@ -73,7 +73,7 @@ def _require_routed(row: sa.Row[tuple[object, ...]]) -> None:
 
 
 def _require_new(connection: Connection, row: sa.Row[tuple[object, ...]], rule: Rule) -> None:
-    """A second job with the same pipeline would give the reader the same image under two UIDs."""
+    """A second job with the same pipeline would make the same for a destination that gets it already."""
     there = connection.execute(
         sa.select(job.c.id, job.c.state, job.c.destinations).where(
             job.c.series_id == row.id,

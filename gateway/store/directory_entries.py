@@ -83,6 +83,8 @@ def entries(connection: Connection) -> list[Entry]:
 
 def find(connection: Connection, kind: Kind, name: str) -> Entry | None:
     """The entry in force of that name."""
+    if not name.isprintable():  # PostgreSQL takes no NUL
+        return None
     row = connection.execute(_versions(kind, name).limit(1)).one_or_none()
     return _entry(row) if row is not None and row.definition is not None else None
 
@@ -150,6 +152,9 @@ def require_destination(settings: Settings, name: str, definition: Mapping[str, 
     elif name in settings.destinations:
         problems["name"] = f"found {name} in [destinations] of the settings; change it there"
     table = _with_files(definition, settings.web.files_dir, problems)
+    for field, value in [*table.items(), *_fields_of("tls", table.get("tls"))]:
+        if isinstance(value, str) and not value.isprintable():
+            problems[field] = "found control characters; expected none"
     destination = _checked(Destination, table, "", problems)
     if not problems:
         try:
@@ -211,9 +216,13 @@ def _add(
     connection.execute(
         sa.insert(directory_entry).values(
             kind=kind, name=name, version=latest.scalar_subquery(), definition=definition,
-            author=author[:64], reason=reason[:500], created_at=now(),
+            author=author[:64], reason=_printable(reason[:500]), created_at=now(),
         )
     )  # fmt: skip
+
+
+def _printable(text: str) -> str:
+    return "".join(mark if mark.isprintable() else " " for mark in text)
 
 
 def _alone(connection: Connection) -> None:
@@ -244,6 +253,10 @@ def _checked(model: Any, value: Any, field: str, problems: dict[str, str]) -> An
             words = words_of(one, model) if one["loc"] else one["msg"].removeprefix("Value error, ")
             problems.setdefault(place, words.removeprefix(f"{place}: "))
         return None
+
+
+def _fields_of(section: str, table: Any) -> list[tuple[str, Any]]:
+    return [(f"{section}.{key}", value) for key, value in table.items()] if isinstance(table, dict) else []
 
 
 def _with_files(definition: Mapping[str, Any], folder: Path | None, problems: dict[str, str]) -> dict[str, Any]:

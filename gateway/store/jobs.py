@@ -151,11 +151,27 @@ def held_by(connection: Connection, owner: str) -> set[str]:
     return set(connection.execute(sa.select(job.c.id).where(mine)).scalars())
 
 
-def free_series_number(connection: Connection, claimed: Claim, source_number: int) -> int:
+def free_series_number(
+    connection: Connection, claimed: Claim, source_number: int, *, pipeline_version: str, weights_sha256: str
+) -> int:
     """source * 100 + k with the least k that no known series of the study bears.
 
-    The results of this very job do not count: a second attempt gets the number of the first.
+    The results of this very job do not count: a second attempt gets the number of the first. A job that made the same
+    has given the number already: the number is part of the UIDs, and the same result is not to come under others.
     """
+    number_of = sa.select(sa.func.min(derived.c.series_number)).where(derived.c.job_id == job.c.id).scalar_subquery()
+    same = connection.execute(
+        sa.select(job.c.options, number_of.label("number")).where(
+            job.c.series_id == claimed.series_id,
+            job.c.revision == claimed.revision,
+            job.c.pipeline_id == claimed.pipeline_id,
+            job.c.pipeline_version == pipeline_version,
+            job.c.weights_sha256 == weights_sha256,
+        )
+    )
+    for row in same:
+        if row.number is not None and row.options == claimed.options:
+            return int(row.number)
     received = sa.select(series.c.series_number).where(series.c.study_uid == claimed.study_uid)
     made = (
         sa.select(derived.c.series_number)

@@ -57,7 +57,8 @@ def files_of(connection: Connection, job_id: str) -> list[tuple[str, str]]:
 def make_again(connection: Connection, job_id: str, *, by: str = "") -> bool:
     """Somebody's wish: a job that SUCCEEDED and whose files are lost makes them again.
 
-    False when a destination has one of them, or is being sent one: other bytes must not come under the same UIDs.
+    False when a destination has one of them, is being sent one, or waits for one by another job that makes the same:
+    other bytes must not come under the same UIDs.
     """
     of_job = sa.select(delivery.c.id).where(delivery.c.job_id == job_id)
     begun = sa.exists().where(
@@ -68,7 +69,12 @@ def make_again(connection: Connection, job_id: str, *, by: str = "") -> bool:
         derived.c.job_id == job_id,
         delivery_instance.c.accepted_at.is_not(None),
     )
-    if connection.execute(sa.select(sa.or_(begun, accepted))).scalar_one():
+    lent = sa.exists().where(
+        delivery_instance.c.derived_id == derived.c.id,
+        derived.c.job_id == job_id,
+        delivery_instance.c.delivery_id.not_in(of_job),
+    )
+    if connection.execute(sa.select(sa.or_(begun, accepted, lent))).scalar_one():
         return False
     if not _back_to_queue(connection, job_id, {JobState.SUCCEEDED}, "files lost, made again", by):
         return False

@@ -63,7 +63,9 @@ def router(site: Site) -> Routes:
             again = [
                 delivery_id
                 for delivery_id in deliveries.failed(connection, name)
-                if deliveries.send_again(connection, delivery_id, whole=False, give_up_s=settings.deliver.give_up_s)
+                if deliveries.send_again(
+                    connection, delivery_id, whole=False, give_up_s=settings.deliver.give_up_s, by=me.name
+                )
             ]
             people.note(connection, me, address_of(request), "sent failed deliveries again", name, number=len(again))
         return len(again)

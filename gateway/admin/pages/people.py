@@ -30,7 +30,8 @@ def router(site: Site) -> Routes:
         with site.database.read() as connection:
             return site.page(
                 request, "people.html", key=key, roles=list(Role), this=digest_of(request.cookies.get(COOKIE, "")),
-                found=people.people_page(connection, _PAGE, cut), sessions=people.sessions(connection), keys=people.keys(connection),
+                found=people.people_page(connection, _PAGE, cut), sessions=people.sessions(connection),
+                keys=people.keys(connection),
             )  # fmt: skip
 
     @routes.page("/people", Role.ADMINISTRATOR)

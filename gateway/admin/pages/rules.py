@@ -128,6 +128,7 @@ def _add_editor(routes: Routes, site: Site, in_force: Callable[[], list[rulebook
             history = rulebook.history(connection, name)
             draft = rulebook.draft(connection, name)
             recent = reports.series_list(connection, 20)
+            off = switches.disabled(connection)
         if name != "new" and not history and not draft:
             raise HTTPException(404, f"there is no rule of the name {name}")
         chosen = next((one for one in history if one["version"] == version), None)
@@ -137,7 +138,7 @@ def _add_editor(routes: Routes, site: Site, in_force: Callable[[], list[rulebook
         return site.page(
             request, "rule.html", name=name, definition=definition, draft=draft if not chosen else None, base=base,
             shown_version=chosen and chosen["version"], history=_with_differences(history), recent=recent,
-            pipelines=[(spec.id, spec.title) for spec in catalog.values()],
+            pipelines=[(spec.id, spec.title + " (disabled)" * (spec.id in off)) for spec in catalog.values()],
             destinations=sorted(site.directory.settings.destinations), priorities=list(PRIORITIES),
             operators=list(COMPARISONS), keywords=_KEYWORDS,
         )  # fmt: skip

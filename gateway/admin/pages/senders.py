@@ -54,8 +54,8 @@ def router(site: Site) -> Routes:
     ) -> Response:
         found = refused(cut)
         return site.page(
-            request, "senders.html", code, found=found, rows=_with_answers(site, found.rows), senders=senders(site.directory),
-            over_http=sorted(site.settings.web.senders), form=form, problems=problems,
+            request, "senders.html", code, found=found, rows=_with_answers(site, found.rows),
+            senders=senders(site.directory), over_http=sorted(site.settings.web.senders), form=form, problems=problems,
         )  # fmt: skip
 
     def put(request: Request, me: Somebody, body: SenderBody, expected_version: int | None = None) -> Entry:

@@ -54,6 +54,8 @@ function confirmations() {
 
 // What goes wrong is said where the page says what was done.
 function sayErrors() {
+  // what was said is taken away by the next click: it must not stay in front of what it was about
+  document.addEventListener("click", () => document.getElementById("said")?.replaceChildren(), true);
   document.body.addEventListener("htmx:beforeSwap", (event) => {
     if (event.detail.xhr.status < 400 || event.detail.target.getAttribute("role") !== "status") return;
     event.detail.shouldSwap = true;

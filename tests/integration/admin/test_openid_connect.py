@@ -15,6 +15,7 @@ import httpx
 import jwt
 import pytest
 from athanor_command import athanor, write_settings
+from cryptography.hazmat.primitives.asymmetric import rsa
 from identity_provider import (
     CLIENT_ID,
     CLIENT_SECRET,
@@ -249,8 +250,9 @@ WRONG = {
     "somebody else's key": (with_key("RS256"), "does not hold"),
     "a key that is not there": (with_key("RS256", "two"), "does not hold"),
     "another kind of key": (with_key("ES256"), "does not hold"),
-    "no token": (lambda *_: "rubbish", "refused"),
     "a longer name": (signed(sub="x" * 256), "sub"),
+    "no name at all": (signed(sub="\ud800\0"), "sub"),
+    "a way that is no word": (lambda _, claims: unsigned(claims, {"alg": ["RS256"]}), "refused"),
 }
 
 
@@ -299,6 +301,9 @@ def test_new_keys_of_any_allowed_kind_are_found(web: Running, provider: Identity
         provider.keys = {provider.key_id: new_key("RS256")}
         assert log_in(client).status_code == 303
         assert provider.asked.count("/.well-known/openid-configuration") == 1
+        # a key that can be broken
+        provider.keys = {provider.key_id: rsa.generate_private_key(public_exponent=65537, key_size=1024)}
+        assert log_in(client).status_code == 403
 
 
 def test_the_secret_goes_the_way_that_the_provider_takes(make_web: MakeWeb, provider: IdentityProvider) -> None:

@@ -120,7 +120,9 @@ def test_one_delivery_or_one_job_is_cancelled(start: Start, series: Series) -> N
     assert [note["what"] for note in noted(line)] == ["cancelled"] * 2
 
 
-def test_run_by_hand_makes_a_result_of_its_own(start: Start, series: Series, make_pacs: MakePacs) -> None:
+def test_run_by_hand_sends_the_same_result_to_another_destination(
+    start: Start, series: Series, make_pacs: MakePacs
+) -> None:
     pacs, archive = make_pacs(), make_pacs()
     line = start(pacs=destination(pacs.port), archive=destination(archive.port))
     rule_to(line, "pacs")
@@ -133,10 +135,29 @@ def test_run_by_hand_makes_a_result_of_its_own(start: Start, series: Series, mak
     assert (by_hand["rule"], by_hand["rule_version"], by_hand["rule_author"]) == ("by hand", 1, "ada")
     assert by_hand["state"] == "SUCCEEDED"
     assert len(pacs.accepted()) == len(archive.accepted()) == 4
-    assert not {*pacs.accepted()} & {*archive.accepted()}, "another job, other objects"
-    assert by_rule["derived"][0]["series_instance_uid"] != by_hand["derived"][0]["series_instance_uid"]
+    assert {*pacs.accepted()} == {*archive.accepted()}, "the same result, the same UIDs"
+    assert (len(by_rule["derived"]), by_hand["derived"]) == (1, []), "and it is kept once"
     assert ("job made", "ada") in happened(line)
     assert noted(line)[0]["detail"]["pipeline"] == "t2-to-stir"
+
+
+def test_a_new_version_of_a_rule_does_not_give_the_reader_a_second_copy(
+    start: Start, series: Series, make_pacs: MakePacs
+) -> None:
+    pacs = make_pacs()
+    line = start(pacs=destination(pacs.port), archive=destination())
+    rule_to(line, "pacs")
+    line.run(series())
+    rule_to(line, "pacs", description="said in other words")
+    ada(line).route(1)
+    line.route()
+    line.process()
+    first, second = line.detail()["jobs"]
+    assert [first["state"], second["state"]] == ["SUCCEEDED"] * 2
+    assert (second["rule_version"], second["deliveries"], second["derived"]) == (3, [], [])
+    assert line.announced("deliver") == []
+    assert len(pacs.accepted()) == 4
+    assert {path.parents[2].name for path in results(line)} == {first["id"]}, "nothing else stays in the spool"
 
 
 def test_run_by_hand_is_refused_with_the_reason(start: Start, series: Series, make_pacs: MakePacs) -> None:
@@ -194,10 +215,10 @@ def test_the_rules_are_asked_again(line: Line, series: Series) -> None:
     assert ("asked for again", "ada") in happened(line)
 
 
-def rule_to(line: Line, *names: str) -> None:
+def rule_to(line: Line, *names: str, description: str = "") -> None:
     """Let the only rule send there alone."""
     table = {
-        "name": "stir", "pipeline": "t2-to-stir", "destinations": list(names),
+        "name": "stir", "pipeline": "t2-to-stir", "destinations": list(names), "description": description,
         "when": {"attribute": "Modality", "equals": "MR"},
     }  # fmt: skip
     with line.database.write() as connection:

@@ -187,6 +187,21 @@ def test_route_asks_the_rules_of_now(node: Node, tmp_path: Path) -> None:
     assert (jobs[second]["deliveries"], jobs[second]["derived"]) == ([], []), "the same result is sent once"
 
 
+def test_run_makes_a_job_by_hand(node: Node) -> None:
+    node.receive(EchoTime=10.0)
+    node.route()
+    ran = node("jobs", "run", 1, "--pipeline", "t2-to-stir", "--to", "pacs")
+    assert ran.code == 0
+    (job,) = node.detail(1)["jobs"]
+    assert ran.out == f"queued: job {job['id'][:8]} of t2-to-stir for pacs\n"
+    assert "t2-to-stir by hand" in node("jobs", "show", 1).out
+    again = node("jobs", "run", 1, "--pipeline", "t2-to-stir", "--to", "pacs")
+    assert again.code == 2
+    assert "retry or resend that" in again.err
+    assert node("jobs", "run", 1, "--pipeline", "t2-to-stir", "--to", "archive").code == 2
+    assert node("rules", "ls", "--json").json[0]["name"] == "stir"
+
+
 def test_resend_of_all_that_failed_at_a_destination(node: Node) -> None:
     for _ in range(3):
         node.receive()

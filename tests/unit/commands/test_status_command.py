@@ -37,7 +37,7 @@ def test_json_says_the_same_under_stable_keys(node: Node) -> None:
     assert ran.code == 0
     assert set(ran.json) == {
         "counts", "processes", "failed_lately", "destinations", "quarantine", "refusals", "disk", "problems", "held",
-        "disabled_pipelines",
+        "disabled_pipelines", "alerts",
         "commitments",
     }  # fmt: skip
     assert set(ran.json["counts"]) == {"series", "jobs", "deliveries", "instances", "oldest_job_s", "quarantined"}

@@ -148,7 +148,7 @@ def test_series_number_is_the_first_free_one(
                     revision=1, instances=1, first_received_at=0.0, last_received_at=0.0,
                 )
             )  # fmt: skip
-        assert jobs.free_series_number(connection, claimed, 4) == expected
+        assert jobs.free_series_number(connection, claimed, 4, pipeline_version="1", weights_sha256="w") == expected
 
 
 def test_a_refused_job_runs_again_when_asked_and_a_succeeded_one_does_not(
