@@ -3,10 +3,10 @@
     modality --C-STORE--> receive --(clock)--> assemble --> route --> process --> deliver --C-STORE--> PACS
                           vouch                   (clock) sweep                   commit
 
-receive runs in the SCP, assemble, sweep, retain and alert in the clock. vouch tells modalities, and commit asks destinations,
-what is kept for good (storage commitment). The stages without a clock are started by the announcement of a row of the
-outbox, on the queue of a kind of worker: what talks to a destination never keeps a generator waiting. The self-test of
-a pipeline is started in the same way, where torch is.
+receive runs in the SCP, assemble, sweep, retain and alert in the clock. vouch tells modalities, and commit asks
+destinations, what is kept for good (storage commitment). The stages without a clock are started by the announcement of
+a row of the outbox, on the queue of a kind of worker: what talks to a destination never keeps a generator waiting. The
+self-test of a pipeline is started in the same way, where torch is.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -72,6 +72,20 @@ class Timing:
         return self.status < 400 and self.median_ms < GOAL_MS
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the bench found: seconds to fill the database, each address, and paths that were left out, with why."""
+
+    filled_s: float
+    timings: Sequence[Timing]
+    left_out: Mapping[str, str]
+
+    @property
+    def is_good(self) -> bool:
+        """Everything was in time, and what was left out is known to be no page."""
+        return all(timing.is_good for timing in self.timings) and self.left_out.keys() <= NOT_MEASURED.keys()
+
+
 def measure(instances: int, studies: int, rounds: int, postgresql: str | None, json_output: bool) -> bool:
     """Fill a database, ask for everything `rounds` times, print what it took; whether all of it was in time."""
     folder = Path(tempfile.mkdtemp(prefix="athanor-web-"))
@@ -85,28 +99,35 @@ def measure(instances: int, studies: int, rounds: int, postgresql: str | None, j
             Filling(database, instances, studies).fill(lambda rows: progress.advance(bar, rows))
             _settle(database)
             filled_s = time.perf_counter() - began
-            with _web(folder, settings) as ask:
-                examples = examples_of(database, settings, studies)
-                questions, left_out = _questions(ask.document(), examples)
-                bar = progress.add_task("requests", total=rounds * len(questions))
-                timings = []
-                for question in questions:  # the first answer of a process is not counted: it loads templates
-                    ask.seconds(question.address)
-                    found = [ask.seconds(question.address) for _ in range(rounds)]
-                    took = [1000.0 * seconds for seconds, _ in found]
-                    timings.append(
-                        Timing(
-                            question.path, question.address, found[0][1], round(statistics.median(took), 1),
-                            round(max(took), 1),
-                        )
-                    )  # fmt: skip
-                    progress.advance(bar, rounds)
+            examples = examples_of(database, settings, studies)
             database.close()
+            with _web(folder, settings) as asking:
+                questions, left_out = _questions(asking.document(), examples)
+                bar = progress.add_task("requests", total=(rounds + 1) * len(questions))
+                timings = _ask(asking, questions, rounds, lambda: progress.advance(bar))
     finally:
         shutil.rmtree(folder)
-    kind = "postgresql" if postgresql else "sqlite"
-    _report(kind, instances, studies, filled_s, timings, left_out, json_output)
-    return all(timing.is_good for timing in timings) and not left_out.keys() - NOT_MEASURED.keys()
+    found = Found(filled_s, timings, left_out)
+    title = f"{instances:,} instances in {studies:,} studies, {'PostgreSQL' if postgresql else 'SQLite'}"
+    _report(title, found, json_output)
+    return found.is_good
+
+
+def _ask(asking: _Asking, questions: Sequence[Question], rounds: int, advance: Callable[[], None]) -> list[Timing]:
+    """Everything is asked once for nothing, for a new process has its templates to read, then in rounds."""
+    took: list[list[float]] = [[] for _ in questions]
+    status = [0] * len(questions)
+    for number in range(rounds + 1):
+        for at, question in enumerate(questions):
+            seconds, answered = asking.seconds(question.address)
+            if number:
+                took[at].append(1000.0 * seconds)
+            status[at] = max(status[at], answered)
+            advance()
+    return [
+        Timing(one.path, one.address, status[at], round(statistics.median(took[at]), 1), round(max(took[at]), 1))
+        for at, one in enumerate(questions)
+    ]
 
 
 def _settings(folder: Path, url: str) -> Settings:
@@ -244,35 +265,26 @@ def _addresses(path: str, parameters: Sequence[Mapping[str, Any]], examples: Exa
                     yield f"{places[0]}?{urlencode({**needed, one['name']: value})}"
 
 
-def _report(
-    kind: str,
-    instances: int,
-    studies: int,
-    filled_s: float,
-    timings: Sequence[Timing],
-    left_out: Mapping[str, str],
-    json_output: bool,
-) -> None:
-    worst = sorted(timings, key=lambda timing: -timing.median_ms)
+def _report(title: str, found: Found, json_output: bool) -> None:
+    slowest = sorted(found.timings, key=lambda timing: -timing.median_ms)
     if json_output:
         console.show_json(
             {
-                "database": kind, "instances": instances, "studies": studies, "goal_ms": GOAL_MS,
-                "fill_s": round(filled_s, 1), "left_out": dict(left_out),
-                "pages": [asdict(timing) | {"good": timing.is_good} for timing in worst],
+                "database": title, "goal_ms": GOAL_MS, "fill_s": round(found.filled_s, 1),
+                "left_out": dict(found.left_out),
+                "pages": [asdict(timing) | {"good": timing.is_good} for timing in slowest],
             }
         )  # fmt: skip
         return
-    title = f"{kind}: {instances:,} instances in {studies:,} studies, to the first byte"
-    table = Table(box=None, pad_edge=False, title=title)
+    table = Table(box=None, pad_edge=False, title=f"{title}: time to the first byte")
     for column in ("", "median", "worst", "status", "address"):
         table.add_column(column, justify="right" if column in {"median", "worst", "status"} else "left")
-    for timing in worst:
+    for timing in slowest:
         mark = console.TICK if timing.is_good else console.CROSS
         took = f"{timing.median_ms:.0f} ms", f"{timing.worst_ms:.0f} ms"
         table.add_row(mark, *took, str(timing.status), timing.address)
     out.print(table)
-    for path, why in left_out.items():
+    for path, why in found.left_out.items():
         console.say(f"left out: {path}: {why}")
-    slow = sum(not timing.is_good for timing in timings)
-    console.say(f"{len(timings)} addresses, {slow} of them not within {GOAL_MS:g} ms at the median")
+    slow = sum(not timing.is_good for timing in slowest)
+    console.say(f"{len(slowest)} addresses, {slow} of them refused or not within {GOAL_MS:g} ms at the median")

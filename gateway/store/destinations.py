@@ -212,13 +212,13 @@ def users_of(connection: Connection, name: str) -> list[str]:
     used = [f"rule {row.name}" for row in rules if name in row.definition.get("destinations", ())]
     waiting = connection.execute(sa.select(job.c.destinations).where(job.c.state.in_(_UNFINISHED_JOBS))).scalars()
     if jobs := sum(name in wanted for wanted in waiting):
-        used.append(f"{jobs} jobs that have not ended")
+        used.append(f"jobs that have not ended: {jobs}")
     deliveries = connection.execute(
         sa.select(sa.func.count()).where(
             delivery.c.destination == name, delivery.c.state.in_(_UNFINISHED_DELIVERIES)
         )
     ).scalar_one()  # fmt: skip
-    return [*used, f"{deliveries} deliveries that have not ended"] if deliveries else used
+    return [*used, f"deliveries that have not ended: {deliveries}"] if deliveries else used
 
 
 def forget(connection: Connection, name: str) -> None:

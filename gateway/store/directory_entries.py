@@ -105,6 +105,12 @@ def put_sender(
     expected_version: int | None = None,
 ) -> Entry:
     """Let an AE title call from these addresses and no others. Raises InvalidEntry."""
+    title, sender = require_sender(settings, ae_title, definition)
+    return _keep(connection, Kind.SENDER, title, sender.model_dump(mode="json"), author, reason, expected_version)
+
+
+def require_sender(settings: Settings, ae_title: str, definition: Mapping[str, Any]) -> tuple[str, Sender]:
+    """The AE title as it is kept, and from where it may call. Raises InvalidEntry."""
     problems: dict[str, str] = {}
     title = _checked(AETitle, ae_title, "ae_title", problems)
     if title == "*":
@@ -114,7 +120,7 @@ def put_sender(
     sender = _checked(Sender, definition, "", problems)
     if problems:
         raise InvalidEntry("sender", problems)
-    return _keep(connection, Kind.SENDER, title, sender.model_dump(mode="json"), author, reason, expected_version)
+    return title, sender
 
 
 def allow(connection: Connection, settings: Settings, ae_title: str, address: str, *, author: str) -> Entry:
@@ -259,6 +265,15 @@ def _fields_of(section: str, table: Any) -> list[tuple[str, Any]]:
     return [(f"{section}.{key}", value) for key, value in table.items()] if isinstance(table, dict) else []
 
 
+def _file_in(folder: Path, place: str) -> Path | None:
+    """The file of that place, when it is below `folder` and nowhere else."""
+    try:
+        path = (folder / place).resolve()
+        return path if path.is_relative_to(folder.resolve()) and path.is_file() else None
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+
+
 def _with_files(definition: Mapping[str, Any], folder: Path | None, problems: dict[str, str]) -> dict[str, Any]:
     """`definition` with the paths of its files made whole; each has to exist below `folder`."""
     table = {key: dict(value) if isinstance(value, Mapping) else value for key, value in definition.items()}
@@ -270,8 +285,9 @@ def _with_files(definition: Mapping[str, Any], folder: Path | None, problems: di
         if folder is None:
             problems[field] = "found a file; expected none as long as web.files_dir names no folder of such files"
             continue
-        path = (folder / str(place[key])).resolve()
-        if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        path = _file_in(folder, str(place[key]))
+        if path is None:
             problems[field] = f"found no such file in {folder}; expected one there (web.files_dir)"
-        place[key] = str(path)
+        else:
+            place[key] = str(path)
     return table

@@ -152,10 +152,10 @@ def test_changes_at_the_same_time_each_get_a_version(database: Database, setting
     ],
 )
 def test_a_sender_that_cannot_be_is_refused_by_field(
-    database: Database, settings: Settings, title: str, addresses: list[str], field: str
+    settings: Settings, title: str, addresses: list[str], field: str
 ) -> None:
     with pytest.raises(InvalidEntry) as refused:
-        put_sender(database, settings, title, *addresses)
+        directory_entries.require_sender(settings, title, {"addresses": addresses})
     assert field in refused.value.problems
 
 
@@ -184,10 +184,10 @@ def test_allowing_adds_one_address_and_nothing_else(database: Database, settings
     ],
 )
 def test_a_destination_that_cannot_be_is_refused_by_field(
-    database: Database, settings: Settings, change: dict[str, Any], field: str
+    settings: Settings, change: dict[str, Any], field: str
 ) -> None:
     with pytest.raises(InvalidEntry) as refused:
-        put_destination(database, settings, "pacs2", PACS | change)
+        directory_entries.require_destination(settings, "pacs2", PACS | change)
     assert field in refused.value.problems, refused.value.problems
 
 
@@ -205,7 +205,7 @@ def test_files_of_a_destination_lie_in_the_folder_for_them(tmp_path: Path) -> No
     kept = with_ca("ca.pem").tls
     assert kept is not None
     assert kept.ca == folder / "ca.pem"
-    for place in ("../secret", str(tmp_path / "secret"), "way-out", "absent.pem", "."):
+    for place in ("../secret", str(tmp_path / "secret"), "way-out", "absent.pem", ".", "x" * 300):
         with pytest.raises(InvalidEntry, match="found no such file"):
             with_ca(place)
 
@@ -216,7 +216,7 @@ def test_a_destination_in_use_stays(database: Database, settings: Settings, make
     with database.read() as connection:
         users = destinations.users_of(connection, "pacs2")
         assert not destinations.users_of(connection, "pacs")
-    assert "1 jobs that have not ended" in users
+    assert "jobs that have not ended: 1" in users
     with pytest.raises(ConfigurationError, match="destination pacs2 is in use"):
         remove(database, settings, Kind.DESTINATION, "pacs2")
 

@@ -28,7 +28,9 @@ def add(database: Database, make_job: MakeJob) -> Callable[[int], str]:
 
     def another(priority: int, **values: object) -> str:
         job_id = str(uuid.uuid4())
-        new = {"id": job_id, "priority": priority, "revision": next(revisions), **values}
+        revision = next(revisions)
+        made = {"revision": revision, "created_at": row["created_at"] + revision}  # each later than the one before
+        new = {"id": job_id, "priority": priority, **made, **values}
         with database.write() as connection:
             connection.execute(sa.insert(tables.job).values({**row, **new}))
             outbox.add(connection, outbox.PROCESS, job_id, priority=priority)
