@@ -137,13 +137,13 @@ def test_a_destination_over_the_api(api: httpx.Client, empty_web: Running) -> No
     assert noted(empty_web) == [("removed a destination", "pacs2"), ("added a destination", "pacs2")]
 
 
-@pytest.mark.parametrize("host", ["169.254.169.254", "fe80::1", "::ffff:169.254.1.1", "0.0.0.0"])
-def test_no_destination_is_on_a_link_local_address(api: httpx.Client, ada: httpx.Client, host: str) -> None:
-    refused = api.put("/api/v1/destinations/pacs2", json={"definition": PACS | {"host": host}})
-    assert refused.status_code == 422
-    assert "host: found" in refused.json()["error"]
-    asked = post(ada, "/destinations/ask", "/destinations/new", ae_title="PACS2", host=host, port="80")
-    assert "no connection is made there" in asked.text
+def test_no_destination_is_on_a_link_local_address(api: httpx.Client, ada: httpx.Client) -> None:
+    for host in ("169.254.169.254", "fe80::1", "::ffff:169.254.1.1", "0.0.0.0"):
+        refused = api.put("/api/v1/destinations/pacs2", json={"definition": PACS | {"host": host}})
+        assert refused.status_code == 422
+        assert "host: found" in refused.json()["error"]
+        asked = post(ada, "/destinations/ask", "/destinations/new", ae_title="PACS2", host=host, port="80")
+        assert "no connection is made there" in asked.text
 
 
 def test_a_destination_is_asked_before_it_is_saved(ada: httpx.Client, tmp_path: Path) -> None:
