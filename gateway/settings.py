@@ -493,7 +493,8 @@ class Web(_Section):
     key: OptionalPath = Field(None, description="PEM file: the private key, without passphrase")
     max_connections: int = Field(64, description="connections at a time; more are answered 503", ge=1)
     files_dir: OptionalPath = Field(
-        None, description="folder that has every file that destinations added on the web may name; empty = they name none"
+        None,
+        description="folder that has every file that destinations added on the web may name; empty = they name none",
     )
     senders: dict[AETitle, TokenDigest] = Field(
         default_factory=dict, description="who may store over HTTP: name = what `athanor token NAME` printed"

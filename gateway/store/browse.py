@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from gateway.domain.states import DeliveryState, JobState
 from gateway.store import paging
 from gateway.store.paging import Cut, Page
-from gateway.store.tables import delivery, event, instance, job, rule_version, series, study
+from gateway.store.tables import delivery, event, instance, job, series, study
 
 Row = dict[str, Any]
 
@@ -142,23 +142,6 @@ def longest_gaps(connection: Connection, series_ids: Sequence[int]) -> dict[int,
         sa.select(arrived.c.series_id, sa.func.max(arrived.c.gap_s).label("gap_s")).group_by(arrived.c.series_id)
     )
     return {row.series_id: row.gap_s for row in rows if row.gap_s is not None}
-
-
-def jobs(connection: Connection, state: str, limit: int, cut: Cut) -> Page:
-    """Jobs, of one state or of all, latest first."""
-    query = (
-        sa.select(
-            job.c.id, job.c.series_id, job.c.pipeline_id, job.c.state, job.c.attempt, job.c.max_attempts,
-            job.c.progress, job.c.error, job.c.superseded, job.c.created_at, job.c.finished_at,
-            series.c.series_description, series.c.study_uid,
-            rule_version.c.name.label("rule"), rule_version.c.version.label("rule_version"),
-        )
-        .join(series, series.c.id == job.c.series_id)
-        .join(rule_version, rule_version.c.id == job.c.rule_version_id)
-    )  # fmt: skip
-    if state:
-        query = query.where(job.c.state == state)
-    return paging.page(connection, query, (job.c.created_at, job.c.id), cut, limit)
 
 
 def newest(connection: Connection) -> tuple[int, int, int]:

@@ -72,7 +72,7 @@ def test_test_as_json(node: Node, acquired: Path) -> None:
     assert ran.json["winners"] == ["stir"]
     assert ran.json["blocked"] is None
     (rule,) = ran.json["rules"]
-    assert set(rule) == {"name", "outcome", "role", "trace"}
+    assert set(rule) == {"name", "outcome", "reason", "role", "trace"}
     assert set(rule["trace"]["children"][0]) == {"operator", "matched", "attribute", "expected", "found", "children"}
 
 

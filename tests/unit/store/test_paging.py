@@ -14,12 +14,13 @@ from gateway.commands.bench_web_rows import Filling
 from gateway.domain.roles import Role
 from gateway.domain.states import SeriesState
 from gateway.settings import Settings
-from gateway.store import browse, health, paging, people, reports, timeline
+from gateway.store import browse, health, paging, people, reports, timeline, waiting
 from gateway.store.browse import StudyQuery
 from gateway.store.database import Database
 from gateway.store.paging import Cut
 from gateway.store.people import Somebody
 from gateway.store.tables import audit, job, series, study
+from gateway.store.waiting import QueueQuery
 
 PAGE = 7
 
@@ -35,8 +36,8 @@ Walk = Callable[[sa.Connection, Cut], paging.Page]
 WALKS: dict[str, tuple[str, Walk]] = {
     "studies": ("uid", lambda connection, cut: browse.studies(connection, StudyQuery(), PAGE, cut)),
     "studies found": ("uid", lambda connection, cut: browse.studies(connection, StudyQuery(text="P00"), PAGE, cut)),
-    "jobs": ("id", lambda connection, cut: browse.jobs(connection, "", PAGE, cut)),
-    "jobs of a state": ("id", lambda connection, cut: browse.jobs(connection, "SUCCEEDED", PAGE, cut)),
+    "deliveries": ("id", lambda connection, cut: waiting.deliveries(connection, "DELIVERED", QueueQuery(), cut, PAGE)),
+    "jobs of a state": ("id", lambda connection, cut: waiting.jobs(connection, "SUCCEEDED", QueueQuery(), cut, PAGE)),
     "instances": ("id", lambda connection, cut: browse.instances(connection, largest(connection), PAGE, cut)),
     "audit": ("id", lambda connection, cut: people.audit_page(connection, "", PAGE, cut)),
     "audit of one": ("id", lambda connection, cut: people.audit_page(connection, "person-0001", 1, cut)),
@@ -200,8 +201,9 @@ HOT: dict[str, Callable[[sa.Connection], object]] = {
         timeline.of_several(connection, [1, 2]),
     ),
     "instances": lambda connection: browse.instances(connection, 1, 100, Cut(after="1.0_1")),
-    "jobs": lambda connection: browse.jobs(connection, "", 50, Cut(after="1.0_x")),
-    "jobs of a state": lambda connection: browse.jobs(connection, "FAILED", 50, Cut(after="1.0_x")),
+    "jobs that wait": lambda connection: waiting.jobs(connection, "QUEUED", QueueQuery(), Cut(after="5_1.0_x"), 50),
+    "jobs that failed": lambda connection: waiting.jobs(connection, "FAILED", QueueQuery(), Cut(after="1.0_x"), 50),
+    "deliveries": lambda connection: waiting.deliveries(connection, "QUEUED", QueueQuery(), Cut(), 50),
     "audit": lambda connection: people.audit_page(connection, "somebody", 100, Cut(after="7")),
     "series of the command line": lambda connection: reports.series_list(connection, 20),
     "jobs of the command line": lambda connection: reports.job_list(connection, 20, "FAILED"),
@@ -225,8 +227,9 @@ def test_a_page_far_down_reads_as_few_rows_as_the_first(database: Database) -> N
         kept = [audit.c.id, audit.c.who]
         entry = paging.page(connection, sa.select(*kept), (audit.c.id,), Cut(), 50, falling=False).rows[-1]
     with statements(database) as asked, database.read() as connection:
-        browse.jobs(connection, "", 10, Cut(after=oldest))
+        waiting.jobs(connection, "SUCCEEDED", QueueQuery(), Cut(after=oldest), 10)
         people.audit_page(connection, "", 10, Cut(after=str(entry["id"])))
+    asked = [(statement, parameters) for statement, parameters in asked if "LIMIT" in statement]
     assert len(asked) == 2
     for statement, parameters in asked:
         with database.engine.connect() as connection:
