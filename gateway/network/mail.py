@@ -142,7 +142,8 @@ def _in_words(address: MailAddress, conversation: _Conversation, watch: SocketDe
     except ssl.SSLError as error:
         explanation = f"{where}: {describe_failure(error, address.host)}"
     except (smtplib.SMTPException, OSError) as error:
-        if isinstance(error, TimeoutError) or watch.has_passed:
+        # the library wraps a timeout of the socket, which may come a moment before that of the watch
+        if watch.has_passed or isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
             explanation = f"{where}: no answer in {address.timeout_s:.0f} s"
         else:
             explanation = f"{where}: the server closed the connection; does it speak {_protocol(address)} there?"
