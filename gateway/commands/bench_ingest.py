@@ -195,7 +195,7 @@ def _quietly(command: list[str], folder: Path) -> subprocess.Popen[bytes]:
 
 
 def _start_storescp(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    return _quietly([_program("storescp") or "", "--fork", "-aet", "STORESCP", "-od", str(folder), str(port)], folder)
+    return _quietly([_program("storescp"), "--fork", "-aet", "STORESCP", "-od", str(folder), str(port)], folder)
 
 
 def _start_pynetdicom(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -209,7 +209,7 @@ def _start_orthanc(folder: Path, port: int) -> subprocess.Popen[bytes]:
         "HttpPort": free_port(), "Plugins": [], "DicomAlwaysAllowEcho": True,
     }  # fmt: skip
     (folder / "orthanc.json").write_text(json.dumps(configuration))
-    return _quietly([_program("orthanc") or "", str(folder / "orthanc.json")], folder)
+    return _quietly([_program("orthanc"), str(folder / "orthanc.json")], folder)
 
 
 RECEIVERS = (
@@ -221,14 +221,14 @@ RECEIVERS = (
 
 
 def _is_installed(name: str) -> bool:
-    return name == "pynetdicom" or _program(name) is not None
+    return name == "pynetdicom" or _program(name) != ""
 
 
-def _program(name: str) -> str | None:
-    """Where DCMTK's storescp or Orthanc is installed; pynetdicom puts a storescp of its own beside our Python."""
-    ours = Path(sys.executable).parent
+def _program(name: str) -> str:
+    """Where DCMTK's storescp or Orthanc is installed, "" when it is not."""
+    ours = Path(sys.executable).parent  # pynetdicom puts a storescp of its own beside our Python
     elsewhere = (folder for folder in os.get_exec_path() if Path(folder) != ours)
-    return shutil.which({"orthanc": "Orthanc"}.get(name, name), path=os.pathsep.join(elsewhere))
+    return shutil.which({"orthanc": "Orthanc"}.get(name, name), path=os.pathsep.join(elsewhere)) or ""
 
 
 def _report(workloads: Sequence[Workload], receivers: Sequence[Receiver], rates: Rates, json_output: bool) -> None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from gateway import logs, metrics
 from gateway.dicom.elements import DEFAULT_LIMITS, Beginning, Encoded, HeaderLimits
@@ -33,6 +36,8 @@ DATA_SET_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
 _BEGINNING_BYTES = 16 * 1024
+# the fragments of any other have to be walked, to the end of the file
+_WITHOUT_FRAGMENTS = frozenset({ImplicitVRLittleEndian, ExplicitVRLittleEndian})
 
 log = logs.get("receive")
 
@@ -204,10 +209,12 @@ class _Instance:
         if self._file.data_set_bytes == 0:
             raise NotDicom("found no data set, expected one; correct the sender")
         request, file = self._request, self._file
-        try:
+        header = None
+        if request.transfer_syntax_uid in _WITHOUT_FRAGMENTS:
             # mapping a file takes longer than everything else about its header
-            header = self._header_of(Beginning.of(file.beginning(_BEGINNING_BYTES), file.data_set_bytes), 0)
-        except NotDicom:
+            with suppress(NotDicom):
+                header = self._header_of(Beginning.of(file.beginning(_BEGINNING_BYTES), file.data_set_bytes), 0)
+        if header is None:
             with file.content() as (content, start):
                 header = self._header_of(content, start)
         if request.study_instance_uid not in {None, header.study_instance_uid}:

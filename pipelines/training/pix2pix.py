@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pipelines.networks import GENERATORS, PatchGAN
 from pipelines.training.losses import discriminator_loss, generator_loss
@@ -39,6 +39,9 @@ class Pix2Pix(Trainer):
         """One update of the discriminator and one of the generator, on one batch."""
         schedule = self.recipe.schedule
         real_a, real_b = self._pairs()
+        if schedule.gan_weight == 0.0:  # nobody would listen to the discriminator
+            self._regress(real_a, real_b, schedule.l1_weight)
+            return
         with self._precision():
             fake_b = self.generator(real_a).float()
             on_real, on_fake = self.judge(real_a, real_b), self.judge(real_a, fake_b.detach())
@@ -51,6 +54,14 @@ class Pix2Pix(Trainer):
         self._update(0, loss_g)
         self.judge.requires_grad_(True)
         self._count(loss_d.item(), loss_g.item(), l1.item())
+
+    def _regress(self, real_a: Tensor, real_b: Tensor, l1_weight: float) -> None:
+        """One update of the generator by L1 alone: the U-Net without its GAN, which papers compare with."""
+        with self._precision():
+            fake_b = self.generator(real_a).float()
+        l1 = nn.functional.l1_loss(fake_b, real_b)
+        self._update(0, l1_weight * l1)
+        self._count(0.0, l1_weight * l1.item(), l1.item())
 
 
 def make_generator(recipe: TranslationRecipe) -> nn.Module:

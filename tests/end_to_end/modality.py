@@ -18,6 +18,15 @@ from gateway.commands.sandbox import Sandbox, free_port
 from gateway.store import reports
 from gateway.store.database import Database
 
+TO_PACS = """
+[[rules]]
+name = "stir"
+pipeline = "t2-to-stir"
+destinations = ["pacs"]
+when = { attribute = "Modality", equals = "MR" }
+"""
+"""One rule: every MR series becomes a synthetic STIR for the destination pacs."""
+
 
 @dataclass(slots=True)
 class Orthanc:

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 from behaviour import QUICK
 from browser import NARROW, picture, require_accessible, set_up
-from modality import MakeGateway, WritePhantom, storescu
+from modality import TO_PACS, MakeGateway, WritePhantom, storescu
 from playwright.sync_api import Locator, Page, expect
 from pydicom.uid import CTImageStorage
 from small_series import AXIAL
@@ -19,18 +19,12 @@ from gateway.commands.sandbox import Sandbox, SmallPacs, free_port
 from gateway.dicom.acquired import write_mr_series
 from pipelines.volume import Volume
 
-RULES = """
-[[rules]]
-name = "stir"
-pipeline = "t2-to-stir"
-destinations = ["pacs"]
-when = { attribute = "Modality", equals = "MR" }
-
+RULES = f"""{TO_PACS}
 [[rules]]
 name = "denoise"
 pipeline = "ct-denoise"
 destinations = ["pacs"]
-when = { attribute = "Modality", equals = "CT" }
+when = {{ attribute = "Modality", equals = "CT" }}
 """
 SLICES = 8
 # the values of the canvas in the middle, where no label is, as one number, and how many grey values there are

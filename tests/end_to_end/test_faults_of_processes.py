@@ -12,20 +12,12 @@ import psutil
 import pydicom
 import pytest
 import sqlalchemy as sa
-from modality import MakeGateway, WritePhantom, detail_of, series_uid
+from modality import TO_PACS, MakeGateway, WritePhantom, detail_of, series_uid
 
 from gateway.commands.sandbox import Sandbox, SmallPacs
 from gateway.store import heartbeats, reports
 from gateway.store.database import Database
 from gateway.store.tables import instance
-
-TO_PACS = """
-[[rules]]
-name = "stir"
-pipeline = "t2-to-stir"
-destinations = ["pacs"]
-when = { attribute = "Modality", equals = "MR" }
-"""
 
 
 @pytest.fixture(scope="module")

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import pytest
 from browser import picture, require_accessible, set_up
-from modality import MakeGateway, WritePhantom, storescu
+from modality import TO_PACS, MakeGateway, WritePhantom, storescu
 from playwright.sync_api import Page, expect
 
 from gateway.commands.sandbox import Sandbox, SmallPacs, free_port
-
-RULES = """
-[[rules]]
-name = "stir"
-pipeline = "t2-to-stir"
-destinations = ["pacs"]
-when = { attribute = "Modality", equals = "MR" }
-"""
 
 
 @pytest.fixture(scope="module")
 def node(make_gateway: MakeGateway, pacs: SmallPacs) -> Sandbox:
     """A gateway with one rule and its web port."""
     return make_gateway(
-        RULES,
+        TO_PACS,
         web={"enabled": True, "port": free_port()},
         destinations={"pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}},
     )

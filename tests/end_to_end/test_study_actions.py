@@ -7,18 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 from browser import picture, require_accessible, set_up
-from modality import MakeGateway, WritePhantom, storescu
+from modality import TO_PACS, MakeGateway, WritePhantom, storescu
 from playwright.sync_api import Page, expect
 
 from gateway.commands.sandbox import Sandbox, SmallPacs, free_port
 
-RULES = """
-[[rules]]
-name = "stir"
-pipeline = "t2-to-stir"
-destinations = ["pacs"]
-when = { attribute = "Modality", equals = "MR" }
-"""
 LONG = 90_000  # milliseconds: a generator on a busy machine
 
 
@@ -33,7 +26,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallPacs]:
 def node(make_gateway: MakeGateway, archive: SmallPacs) -> Sandbox:
     """A gateway that waits for minutes before it asks again a destination that was down."""
     return make_gateway(
-        RULES,
+        TO_PACS,
         web={"enabled": True, "port": free_port()},
         deliver={"first_retry_s": 600.0},
         destinations={

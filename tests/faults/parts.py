@@ -114,12 +114,25 @@ class Part:
         self.kills += 1
 
     def kill_child(self) -> None:
-        """SIGKILL the oldest of its own processes, which it then starts again by itself."""
+        """SIGKILL the oldest of its own processes that live, which it then starts again by itself."""
         assert self.process is not None, f"{self.name} was not started"
-        children = psutil.Process(self.process.pid).children()
-        assert children, f"{self.name} has no process of its own; see {self.log_file}"
-        min(children, key=psutil.Process.create_time).kill()
+        until = time.monotonic() + READY_WITHIN_S
+        while not self._kill_oldest_child(self.process.pid):
+            # the one before it was killed, or ended for want of a database, and the next is not there yet
+            assert time.monotonic() < until, f"{self.name} has no process of its own; see {self.log_file}"
+            time.sleep(_LOOK_EVERY_S)
         self.kills += 1
+
+    @staticmethod
+    def _kill_oldest_child(pid: int) -> bool:
+        try:
+            children = [child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+            for child in sorted(children, key=psutil.Process.create_time)[:1]:
+                child.kill()
+                return True
+        except psutil.NoSuchProcess:
+            pass  # it ended while it was looked at
+        return False
 
     def wait_killed(self, timeout_s: float = 60.0) -> None:
         """Return when it has died by SIGKILL; fail when it lives on or ended in another way."""

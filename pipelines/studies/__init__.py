@@ -1,0 +1,1 @@
+"""Published studies repeated on virtual patients with the models that ship. Needs the `training` extra."""

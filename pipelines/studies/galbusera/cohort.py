@@ -1,0 +1,90 @@
+"""The 989 virtual patients of the study, the six tasks, and who is in the training, validation and test set of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.phantoms.anatomy import virtual_patient
+from pipelines.phantoms.patient import SpinePatient
+from pipelines.training.recipe import RECIPES, read_recipe
+
+FIRST_SEED = 2_018_000
+PATIENTS = 989
+TEST = 30
+# people sent for a lumbar MR because of back pain: Modic changes in 43 % of them (Jensen et al. 2008, Eur Spine J 17)
+LESION_RATE = 1.8
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task of the paper; `id` is that of the pipeline that does it.
+
+    sizes   patients for training, validation and test: Table 1 of the paper
+    slices  3 is the midsagittal slice with its neighbours, 1 the midsagittal slice alone
+    matrix  rows and columns of the target
+    """
+
+    id: str
+    title: str
+    source: str
+    target: str
+    sizes: tuple[int, int, int]
+    slices: int
+    matrix: int
+
+
+TASKS = (
+    Task("t2-super-resolution", "Super-resolution", "T2W", "T2W", (767, 192, TEST), slices=1, matrix=512),
+    Task("t1-to-t2", "T1W to T2W", "T1W", "T2W", (767, 192, TEST), slices=3, matrix=256),
+    Task("t2-to-t1", "T2W to T1W", "T2W", "T1W", (767, 192, TEST), slices=3, matrix=256),
+    Task("t2-to-stir", "T2W to STIR", "T2W", "STIR", (284, 71, TEST), slices=3, matrix=256),
+    Task("t2-to-tirm", "T2W to TIRM", "T2W", "TIRM", (305, 77, TEST), slices=3, matrix=256),
+    Task("xray-to-t2", "X-ray to T2W", "X-ray", "T2W", (363, 91, TEST), slices=1, matrix=256),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The seeds of the patients of one task; no patient is in two of the sets."""
+
+    training: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+def splits() -> Mapping[str, Split]:
+    """The split of each task, the same at every call.
+
+    The 30 test patients are the same in all tasks, so that tasks can be compared patient by patient, and are in no
+    training or validation set of any; the paper does not say how it drew its own.
+    """
+    rng = np.random.default_rng(FIRST_SEED)
+    order = [int(seed) for seed in rng.permutation(np.arange(FIRST_SEED, FIRST_SEED + PATIENTS))]
+    test, others = tuple(sorted(order[:TEST])), order[TEST:]
+    drawn = {}
+    for task in TASKS:
+        training, validation, _ = task.sizes
+        seeds = [int(seed) for seed in rng.permutation(others)[: training + validation]]
+        drawn[task.id] = Split(tuple(sorted(seeds[:training])), tuple(sorted(seeds[training:])), test)
+    return drawn
+
+
+def patient(seed: int) -> SpinePatient:
+    """The patient of a seed of this study."""
+    return virtual_patient(seed, LESION_RATE)
+
+
+def require_unseen(seeds: Iterable[int], recipes: Path = RECIPES) -> None:
+    """Raises ValueError when a recipe in the folder trains or validates on one of `seeds`."""
+    wanted = set(seeds)
+    for path in sorted(recipes.glob("*.toml")):
+        sets = read_recipe(path).phantoms
+        for kind in ("train", "validation"):
+            first, count = (getattr(sets, f"{kind}_{what}", 0) for what in ("first_seed", "patients"))
+            seen = wanted & set(range(first, first + count))
+            if seen:
+                raise ValueError(f"{path.name}: found test patients {sorted(seen)} among its own, expected none of them")
