@@ -8,6 +8,7 @@ the same result.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import torch
@@ -91,3 +92,14 @@ class UNet(nn.Module):
         fine = nn.functional.interpolate(narrow, scale_factor=2, mode="bilinear", align_corners=False)  # (N, 8, H, W)
         fake_b: Tensor = self.head(torch.cat((fine, signal), dim=1))  # (N, out_channels, H, W)
         return torch.tanh(fake_b)
+
+
+def with_sources_before(state: Mapping[str, Tensor], more: int) -> dict[str, Tensor]:
+    """The weights of a U-Net for `more` sources in front of those of `state`; at first they have no say."""
+    stem, head = state["stem.1.weight"], state["head.0.weight"]
+    fine, signal = head[:, :FINE_WIDTH], head[:, FINE_WIDTH:]
+    return {
+        **state,
+        "stem.1.weight": torch.cat((stem.new_zeros(stem.shape[0], 4 * more, *stem.shape[2:]), stem), dim=1),
+        "head.0.weight": torch.cat((fine, head.new_zeros(head.shape[0], more, *head.shape[2:]), signal), dim=1),
+    }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.networks import GENERATORS, PatchGAN
+from pipelines.networks.unet import with_sources_before
 from pipelines.training.losses import discriminator_loss, generator_loss
 from pipelines.training.recipe import RELEASED, TranslationRecipe
 from pipelines.training.trainer import WEIGHTS, Pair, Trainer, read_generator
@@ -32,7 +33,8 @@ class Pix2Pix(Trainer):
         for network in (generator, judge):
             network.apply(_initialise)
         if sizes.start:
-            generator.load_state_dict(read_generator(RELEASED / sizes.start / WEIGHTS))
+            released = read_generator(RELEASED / sizes.start / WEIGHTS)
+            generator.load_state_dict(with_sources_before(released, len(recipe.contrasts.sources) - 1))
         super().__init__(generator, judge, recipe.schedule, recipe.seed, draw, validation, device)
 
     def one_step(self) -> None:

@@ -23,7 +23,8 @@ class Contrasts:
 class NetworkSizes:
     """The generator's registered name and its sizes, and the discriminator's.
 
-    `start` is a released pipeline of the same architecture whose weights training begins with; empty starts from noise.
+    `start` is a released pipeline of the same architecture whose weights training begins with, where its one source is
+    the last of these; empty starts from noise.
     """
 
     architecture: str

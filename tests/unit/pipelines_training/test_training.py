@@ -102,6 +102,18 @@ def test_training_can_go_on_from_released_weights(draw: Draw, blocks: list[Pair]
         torch.testing.assert_close(started[name], value, rtol=0, atol=0)
 
 
+def test_a_source_more_changes_nothing_at_first(draw: Draw, blocks: list[Pair]) -> None:
+    one, two = (read_recipe(RECIPES / f"{name}.toml") for name in ("t2-to-tirm", "t1t2-to-stir"))
+    assert isinstance(one, TranslationRecipe)
+    assert isinstance(two, TranslationRecipe)
+    assert two.contrasts.sources[-1:] == one.contrasts.sources
+    assert two.networks.start == one.networks.start
+    rng = np.random.default_rng(3)
+    t1w, t2w = rng.uniform(-1.0, 1.0, (2, 64, 64)).astype(np.float32)
+    alone = translate(Pix2Pix(one, draw, blocks).generator, t2w[None])
+    np.testing.assert_allclose(translate(Pix2Pix(two, draw, blocks).generator, np.stack((t1w, t2w))), alone, atol=1e-6)
+
+
 def test_a_recipe_of_no_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "odd.toml"
     path.write_text('id = "odd"\nkind = "conjure"\n', encoding="utf-8")
