@@ -1,4 +1,7 @@
-"""``python -m pipelines.training``: train a recipe, evaluate what came out, release it as a weights folder."""
+"""``python -m pipelines.training``: train a recipe, evaluate what came out, release it as a weights folder.
+
+``train --weights FOLDER`` does all three.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import logging
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.progress import Progress, TextColumn
 
 from pipelines.training.pictures import draw_curves, draw_grid
 from pipelines.training.recipe import RECIPES, Recipe, read_recipe
@@ -38,17 +43,20 @@ def main() -> None:
     )
     commands.choices["train"].add_argument("--cache", type=Path, help="painted anatomy; the run folder when left out")
     commands.choices["train"].add_argument("--device", default="cpu", help="cpu or cuda")
+    commands.choices["train"].add_argument("--weights", type=Path, help="then evaluate, and release into this folder")
     commands.choices["release"].add_argument("--weights", type=Path, required=True, help="e.g. weights/t2-to-stir")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    recipe, run = arguments.recipe, arguments.out
+    ends_in_a_release = arguments.command != "evaluate" and arguments.weights is not None
     if arguments.command == "train":
-        _train(arguments.recipe, arguments)
-    elif arguments.command == "evaluate":
-        task_of(arguments.recipe).evaluate(arguments.recipe, arguments.out)
-    else:
+        _train(recipe, arguments)
+    if arguments.command == "evaluate" or (arguments.command == "train" and ends_in_a_release):
+        task_of(recipe).evaluate(recipe, run)
+    if ends_in_a_release:
         from pipelines.training.release import release
 
-        release(arguments.recipe, arguments.out, arguments.weights)
+        release(recipe, run, arguments.weights)
 
 
 def _recipe(text: str) -> Recipe:
@@ -61,7 +69,16 @@ def _train(recipe: Recipe, arguments: argparse.Namespace) -> None:
     trainer = task.trainer(recipe, arguments.cache or arguments.out, arguments.device)
     if arguments.resume:
         trainer.resume(arguments.out)
-    trainer.train(arguments.out, arguments.minutes)
+    bar = Progress(
+        *Progress.get_default_columns(), TextColumn("L1 {task.fields[l1]:.4f}"), console=Console(stderr=True)
+    )  # in a pipe nothing
+    with bar:
+        steps = bar.add_task(recipe.id, total=trainer.schedule.steps, completed=trainer.step, l1=trainer.best_l1)
+        trainer.train(
+            arguments.out,
+            arguments.minutes,
+            told=lambda: bar.update(steps, completed=trainer.step, l1=trainer.best_l1),
+        )
     draw_curves(trainer.log, arguments.out / "curves.png")
     generator = trainer.average.module
     samples = task.samples(trainer.validation)
