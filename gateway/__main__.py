@@ -34,6 +34,7 @@ COMMANDS = {
         "backup": ("backup", "Save database, rules, settings and, if wanted, the spool, while everything runs."),
         "restore": ("backup", "Begin again from what `backup` saved."),
         "pipelines": ("pipelines", "What is installed and how it fares; disable, enable, test."),
+        "weights": ("weights", "Bring in weights of other code bases; check those that are installed."),
         "rules": ("rules", "Which series go through which pipeline: list, test, apply."),
         "token": ("token", "Let a sender in that stores over HTTP."),
         "users": ("users", "Who may use the web port; a new password for who forgot it."),
@@ -45,6 +46,7 @@ COMMANDS = {
         "echo": ("send", "Ask an application entity with C-ECHO whether it is there."),
         "phantom": ("phantom", "Write a series of a virtual patient."),
         "bench": ("bench", "Measure this machine."),
+        "study": ("study", "Repeat a published study on virtual patients."),
     },
     "One process each, for systemd and containers": {
         "migrate": ("service", "Bring the database up to date."),

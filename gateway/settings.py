@@ -691,6 +691,11 @@ class Settings(BaseSettings):
 
         return self.weights_dir or Path(pipelines.__file__).resolve().parents[1] / "weights"
 
+    @property
+    def runtimes_file(self) -> Path:
+        """Which runtime computes which model on this machine, as it was measured."""
+        return self.node.state_dir / "runtimes.json"
+
 
 def _secret(place: str, value: str, file: Path | None) -> str:
     try:

@@ -21,7 +21,7 @@ class SeriesFacts:
 
     spacing_mm  (between slices, between rows, between columns)
     shape       (slices, rows, columns)
-    plane       sagittal, coronal, axial or oblique
+    plane       sagittal, coronal, axial or oblique; of a radiograph its view: lateral, frontal or projection
     """
 
     modality: str
@@ -42,6 +42,7 @@ class SeriesFacts:
     burned_in: bool | None
     synthetic: bool
     patient_age_years: float | None
+    slice_thickness_mm: float | None = None
 
     @property
     def inversion(self) -> bool:
@@ -104,6 +105,7 @@ QUANTITIES: Mapping[str, Callable[[SeriesFacts], tuple[float, ...]]] = MappingPr
         "matrix": lambda facts: facts.shape[1:],
         "pixel_spacing_mm": lambda facts: facts.spacing_mm[1:],
         "slice_spacing_mm": lambda facts: facts.spacing_mm[:1],
+        "slice_gap_mm": lambda facts: tuple(facts.spacing_mm[0] - each for each in _known(facts.slice_thickness_mm)),
         "field_of_view_mm": _field_of_view,
         "age_years": lambda facts: _known(facts.patient_age_years),
     }
@@ -136,7 +138,10 @@ def _says(description: str, word: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class InputContract:
-    """What one input of a model must be; empty tuples and absent ranges accept everything."""
+    """What one input of a model must be; empty tuples and absent ranges accept everything.
+
+    Of several inputs the result lies on the grid of the one with `grid`, and the others are brought to it.
+    """
 
     role: str
     modality: str
@@ -151,6 +156,7 @@ class InputContract:
     may_be_missing: frozenset[str] = frozenset()
     ranges: Mapping[str, Range] = field(default_factory=dict)
     description: DescriptionWords = DescriptionWords()
+    grid: bool = False
 
     def check(self, facts: SeriesFacts) -> tuple[Violation, ...]:
         """Every point in which the series does not fit, none when it does."""

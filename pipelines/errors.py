@@ -3,6 +3,7 @@
 PipelineError
 ├── ManifestError   a manifest that does not fit; the model is not offered
 ├── WeightsError    weights that are not the released ones or do not fit the architecture; nothing was loaded
+├── RuntimeUnfit    a runtime that cannot take a network or does not give what PyTorch gives; eager does
 └── Unsuitable      an image that this model cannot take
 """
 
@@ -19,6 +20,10 @@ class ManifestError(PipelineError):
 
 class WeightsError(PipelineError):
     """Weights that are not the released ones, or do not fit the architecture."""
+
+
+class RuntimeUnfit(PipelineError):  # noqa: N818 - the statement, not the suffix, says what it is
+    """A runtime that is not installed, cannot take the network, or gives something else than PyTorch does."""
 
 
 class Unsuitable(PipelineError):  # noqa: N818 - the statement, not the suffix, says what it is

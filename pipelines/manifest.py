@@ -74,9 +74,9 @@ class Table:
             self.refuse(key, values, "a list of text")
         return tuple(values)
 
-    def flag(self, key: str) -> bool:
+    def flag(self, key: str, default: bool | None = None) -> bool:
         """true or false."""
-        value = self._take(key, "true or false")
+        value = self._take(key, "true or false", _ABSENT if default is None else default)
         if not isinstance(value, bool):
             self.refuse(key, value, "true or false")
         return value

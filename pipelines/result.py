@@ -25,7 +25,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The synthesised volume on the grid of the input, what was checked, and seconds by step."""
+    """The synthesised volume on the grid of the input or a finer one, what was checked, and seconds by step."""
 
     volume: Volume
     checks: tuple[Check, ...]

@@ -6,7 +6,7 @@ manifest, where every key that is not marked optional is required and an unknown
     schema = 1
     id = "t2-to-stir"                    # also the folder's name
     version = "1.0.0"
-    kind = "translate"                   # pipelines/kinds/<kind>.py: translate or denoise
+    kind = "translate"                   # pipelines/kinds/<kind>.py; KINDS below names them
     title = "Sagittal T2W spine to STIR"
     summary = "One sentence for lists."
     method = "pix2pix conditional GAN"
@@ -18,8 +18,10 @@ manifest, where every key that is not marked optional is required and an unknown
     [[inputs]]                           # one per channel of the generator, in the order of the channels
     role = "T2W"
     modality = "MR"
+    grid = true                          # optional: the result lies on this input's grid; default the first input
     sop_classes = ["1.2.840.10008.5.1.4.1.1.4", "1.2.840.10008.5.1.4.1.1.4.1"]  # optional: empty takes all
     planes = ["sagittal"]                # optional: sagittal, coronal, axial, oblique; empty takes all
+                                         # of radiographs: lateral, frontal, projection (no known view)
     body_parts = ["SPINE", "LSPINE"]     # optional: corroborates; a series that names none is taken
     refused_image_types = ["PHASE MAP"]  # optional: values of Image Type
     scanning_sequences = ["SE", "RM"]    # optional: at least one of them must be present
@@ -36,6 +38,7 @@ manifest, where every key that is not marked optional is required and an unknown
     matrix = [128, 1024]                 # rows and columns
     pixel_spacing_mm = [0.3, 1.6]        # between rows and between columns
     slice_spacing_mm = [1.0, 8.0]
+    slice_gap_mm = [-0.3, 0.3]           # spacing less thickness; below 0 slices overlap
     field_of_view_mm = [150, 500]        # rows and columns times their spacing
     age_years = [18, 120]
 
@@ -51,7 +54,8 @@ manifest, where every key that is not marked optional is required and an unknown
 
     [intensity]
     percentiles = [0.5, 99.5]            # of the series, taken to [-1, 1]; translate needs it
-    # hu = [-1024, 3071]                 # the same for every series; denoise needs it instead
+    # window = [-160, 240]               # translate: these values instead, the same for every series
+    # hu = [-1024, 3071]                 # the same for every series; the kinds for CT need it instead
 
     [output]
     contrast = "STIR"
@@ -61,7 +65,7 @@ manifest, where every key that is not marked optional is required and an unknown
     range = [0, 4095]                    # what -1 and 1 become, in `unit`
 
     [generator]
-    architecture = "unet"                # a name in pipelines.networks.GENERATORS
+    architecture = "unet"                # a name in pipelines.networks.GENERATORS, or onnx
     file = "generator.safetensors"
     sha256 = "64 hexadecimal digits"
 
@@ -85,6 +89,7 @@ from pipelines.errors import ManifestError
 from pipelines.manifest import Table
 
 __all__ = [
+    "PROJECTIONS",
     "GeneratorSpec",
     "GeometrySpec",
     "InputContract",
@@ -98,14 +103,20 @@ __all__ = [
 
 MANIFEST = "manifest.toml"
 SCHEMA = 1
-KINDS = {"translate": "percentiles", "denoise": "hu"}  # and the key of [intensity] that each needs
+KINDS = {  # and the key of [intensity] that each needs
+    "translate": "percentiles",
+    "denoise": "hu",
+    "thin-slice": "hu",
+    "super-resolve": "percentiles",
+}
 UNITS = ("HU", "ms", "1")
-PLANES = ("sagittal", "coronal", "axial", "oblique")
+PROJECTIONS = ("lateral", "frontal", "projection")  # views of a radiograph; the last where headers do not say which
+PLANES = ("sagittal", "coronal", "axial", "oblique", *PROJECTIONS)
 
 _ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _VERSION = re.compile(r"\d+\.\d+\.\d+([-+][0-9A-Za-z.-]+)?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_WEIGHTS_FILE = re.compile(r"[A-Za-z0-9_-]+\.safetensors")
+_WEIGHTS_FILE = re.compile(r"[A-Za-z0-9_-]+\.(safetensors|onnx)")
 _MARKER = re.compile(r"[ -~]{1,16}")
 
 Parameter = int | float | bool | str
@@ -122,10 +133,14 @@ class GeometrySpec:
 
 @dataclass(frozen=True, slots=True)
 class IntensitySpec:
-    """What becomes -1 and 1: these percentiles of each series, or these two values; see `pipelines.intensity`."""
+    """What becomes -1 and 1: these percentiles of each series, or these two values; see `pipelines.intensity`.
+
+    `window` holds the two values of a translation that does not scale each series by itself.
+    """
 
     percentiles: tuple[float, float] = (0.5, 99.5)
     hu: tuple[float, float] = (-1024.0, 3071.0)
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +190,11 @@ class PipelineSpec:
         """The generator's weights file."""
         return self.path / self.generator.file
 
+    @property
+    def grid_role(self) -> str:
+        """The role on whose grid the result lies; the other inputs are brought to it."""
+        return next((one.role for one in self.inputs if one.grid), self.inputs[0].role)
+
     def input(self, role: str) -> InputContract:
         """The contract of `role`; raises KeyError for a role that this pipeline does not have."""
         for contract in self.inputs:
@@ -221,6 +241,8 @@ def read_manifest(folder: Path) -> PipelineSpec:
     roles = [contract.role for contract in spec.inputs]
     if len(set(roles)) != len(roles):
         raise ManifestError(f"{path}: inputs: found roles {roles}, expected each role once")
+    if sum(contract.grid for contract in spec.inputs) > 1:
+        raise ManifestError(f"{path}: inputs: found several with grid = true, expected one at most")
     return spec
 
 
@@ -244,6 +266,7 @@ def _input(table: Table) -> InputContract:
             contradicts=description.texts("contradicts"),
             contradicts_unless_confirmed=description.texts("contradicts_unless_confirmed"),
         ),
+        grid=table.flag("grid", default=False),
     )
     for each in (ranges, description, table):
         each.refuse_unknown()
@@ -261,10 +284,14 @@ def _geometry(table: Table) -> GeometrySpec:
 
 
 def _intensity(table: Table, key: str) -> IntensitySpec:
+    if key == "percentiles" and key not in table and "window" in table:
+        key = "window"
     low, high = table.pair(key)
     if low >= high or (key == "percentiles" and not (low >= 0.0 and high <= 100.0)):
         table.refuse(key, [low, high], "0 <= low < high <= 100" if key == "percentiles" else "low < high")
     table.refuse_unknown()
+    if key == "window":
+        return IntensitySpec(window=(low, high))
     return IntensitySpec(percentiles=(low, high)) if key == "percentiles" else IntensitySpec(hu=(low, high))
 
 
@@ -286,7 +313,7 @@ def _generator(table: Table) -> GeneratorSpec:
     parameters = table.table("parameters", optional=True)
     spec = GeneratorSpec(
         architecture=table.text("architecture"),
-        file=table.matching("file", _WEIGHTS_FILE, "a .safetensors file beside the manifest"),
+        file=table.matching("file", _WEIGHTS_FILE, "a .safetensors or .onnx file beside the manifest"),
         sha256=table.matching("sha256", _SHA256, "64 lower-case hexadecimal digits"),
         parameters=parameters.scalars(),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
@@ -21,11 +23,33 @@ def load_generator(spec: PipelineSpec, device: str = "cpu") -> nn.Module:
     Raises WeightsError when the file is not the released one, or when architecture, parameters, names, shapes
     or values do not fit.
     """
+    if spec.generator.architecture == "onnx":
+        return _onnx_graph(spec)
     tensors = _tensors(spec)
     generator = _skeleton(spec)
-    _require_fit(spec, generator.state_dict(), tensors)
+    misfit = misfit_of(generator.state_dict(), tensors)
+    if misfit:
+        raise WeightsError(
+            f"{spec.weights_path}: {misfit}; "
+            f"expected those of {spec.generator.architecture} with {dict(spec.generator.parameters)}"
+        )
     generator.load_state_dict(tensors, assign=True)
     return generator.to(device).eval().requires_grad_(False)
+
+
+def _onnx_graph(spec: PipelineSpec) -> nn.Module:
+    """The graph of `spec`, tried once: its shapes are known only when it runs."""
+    from pipelines.networks.onnx_graph import OnnxGraph  # loads ONNX Runtime, which no other architecture needs
+
+    parameters, side = dict(spec.generator.parameters), 2 * spec.geometry.multiple
+    try:
+        generator = OnnxGraph(released_weights(spec), **parameters)  # type: ignore[arg-type]
+        found = tuple(generator(torch.zeros(1, len(spec.inputs), side, side)).shape)
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{spec.weights_path}: {str(error).splitlines()[0]}") from error
+    if found != (1, 1, side, side):
+        raise WeightsError(f"{spec.weights_path}: found output of shape {found}, expected {(1, 1, side, side)}")
+    return generator
 
 
 def _tensors(spec: PipelineSpec) -> dict[str, Tensor]:
@@ -47,7 +71,8 @@ def _skeleton(spec: PipelineSpec) -> nn.Module:
     if name not in GENERATORS:
         raise WeightsError(f"{spec.id}: architecture: found {name!r}, expected one of {', '.join(sorted(GENERATORS))}")
     side = 2 * spec.geometry.multiple
-    channels = len(spec.inputs)
+    # a stack of slices of one series takes and gives as many channels as its architecture says
+    channels, given = getattr(GENERATORS[name], "stack", (len(spec.inputs), 1))
     try:
         with torch.device("meta"):
             generator = GENERATORS[name](**parameters).eval()
@@ -55,13 +80,14 @@ def _skeleton(spec: PipelineSpec) -> nn.Module:
     except (TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise WeightsError(f"{spec.id}: {name} does not take {parameters} for {channels} inputs ({reason})") from error
-    if found != (1, 1, side, side):
-        raise WeightsError(f"{spec.id}: {name}: found output of shape {found}, expected {(1, 1, side, side)}")
+    wanted = (1, given, *2 * (side * getattr(GENERATORS[name], "factor", 1),))  # of a finer matrix where it says so
+    if found != wanted:
+        raise WeightsError(f"{spec.id}: {name}: found output of shape {found}, expected {wanted}")
     return generator
 
 
-def _require_fit(spec: PipelineSpec, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    """Raise WeightsError unless both hold the same names with the same shapes."""
+def misfit_of(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What keeps both from holding the same names with the same shapes; empty when nothing does."""
     misfits = {
         "missing": sorted(expected.keys() - found.keys()),
         "unknown": sorted(found.keys() - expected.keys()),
@@ -73,10 +99,8 @@ def _require_fit(spec: PipelineSpec, expected: dict[str, Tensor], found: dict[st
     }
     for how, names in misfits.items():
         if names:
-            raise WeightsError(
-                f"{spec.weights_path}: tensors {how}: {_some(names)}; "
-                f"expected those of {spec.generator.architecture} with {dict(spec.generator.parameters)}"
-            )
+            return f"tensors {how}: {_some(names)}"
+    return ""
 
 
 def _some(names: list[str]) -> str:

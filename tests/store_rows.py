@@ -13,7 +13,7 @@ from gateway.store import routing, tables
 from gateway.store.arriving import sync_folder
 from gateway.store.database import Database
 from gateway.store.intake import Caller, StoredFile
-from gateway.store.routing import NewJob
+from gateway.store.new_jobs import NewJob
 from gateway.store.spool import Spool
 
 CALLER = Caller("11111111-1111-4111-8111-111111111111", "SCANNER", "ATHANOR", "127.0.0.1")

@@ -62,12 +62,13 @@ class Comparison:
         }
 
     def _made(self, received: Sequence[Any], derived: Sequence[Any]) -> list[Made]:
-        """The derived slices with their sources; files are opened only where the rows do not say which frame it is."""
+        """The derived slices with their sources; files are opened only where the rows do not say what lies where."""
         frames = {row.sop_instance_uid: row.number_of_frames for row in received}
+        several = len({row.source_sop_instance_uid for row in derived}) < len(derived)
         found = []
         for row in derived:
             source, position = (row.source_sop_instance_uid, 1), None
-            if frames.get(row.source_sop_instance_uid, 0) != 1:
+            if several or frames.get(row.source_sop_instance_uid, 0) != 1:
                 header = self._header(row.path)
                 source, position = source_of(header) or source, position_of(header)
             found.append(Made(Slice(row.sop_instance_uid, 1, row.instance_number, position), source))

@@ -14,7 +14,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from gateway.commands import bench_growth, bench_ingest, bench_web, console
+from gateway.commands import bench_growth, bench_inference, bench_ingest, bench_web, console
 from gateway.commands.console import Json, err, out
 from gateway.commands.phantom import write_phantom
 from gateway.commands.sandbox import Sandbox, SmallPacs
@@ -97,6 +97,21 @@ def web(
     """
     if not bench_web.measure(instances, studies, rounds, postgresql, json):
         raise typer.Exit(console.FAILED)
+
+
+@app.command("inference")
+def inference(
+    pipeline: Annotated[str | None, typer.Argument(help="only this one, such as t2-to-stir")] = None,
+    rounds: Annotated[int, typer.Option(help="rounds, each measures everything in turn", min=1)] = 5,
+    threads: Annotated[int, typer.Option(help="threads; 0 = as many as process.threads says", min=0)] = 0,
+    record: Annotated[bool, typer.Option("--record", help="write down which runtime workers use from now on")] = False,
+    json: Json = False,
+) -> None:
+    """Slices a second of each installed pipeline on the processor, by runtime, beside its network in plain PyTorch.
+
+    With --record the fastest that gives the same is used by workers from their next start on; what was recorded stays.
+    """
+    bench_inference.measure_all(console.settings(), pipeline, rounds, threads, record, json)
 
 
 def _round(sandbox: Sandbox, database: Database, pacs: SmallPacs, paths: list[Path]) -> dict[str, float]:

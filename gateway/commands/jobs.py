@@ -228,7 +228,7 @@ def _print_series(detail: dict[str, Any]) -> None:
     if detail["reason"]:
         say(detail["reason"], indent=2)
     for rule in (detail["selection"] or {"rules": []})["rules"]:
-        if not detail["jobs"] or rule["outcome"] == Outcome.PIPELINE_DISABLED:
+        if not detail["jobs"] or rule["outcome"] in (Outcome.PIPELINE_DISABLED, Outcome.GAVE_UP):
             say(f"rule {rule['name']}: {_why_not(rule)}", indent=2)
     for job in detail["jobs"]:
         _print_job(job)
@@ -238,6 +238,8 @@ def _why_not(rule: dict[str, Any]) -> str:
     """Why a rule made no job: the conditions of its outermost level that do not hold."""
     if rule["outcome"] == Outcome.PIPELINE_DISABLED:
         return f"matches, but its pipeline is {rule['reason']}"
+    if rule["outcome"] == Outcome.GAVE_UP:
+        return f"matches, but waited in vain for {rule['reason']} of the same study"
     if rule["outcome"] != Outcome.NOT_MATCHED:
         return str(rule["outcome"])
     trace = rule["trace"]
@@ -266,6 +268,8 @@ def _print_job(job: dict[str, Any]) -> None:
         f"{job['state']} at attempt {job['attempt']} of {job['max_attempts']}{superseded}",
         indent=2,
     )
+    if job["inputs"]:
+        say("made from " + ", ".join(f"{one['role']} series {one['series_id']}" for one in job["inputs"]), indent=4)
     for words in filter(None, (job["waits_for"], job["error"])):
         say(words, indent=4)
     for made in job["derived"]:

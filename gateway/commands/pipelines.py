@@ -41,7 +41,11 @@ def list_pipelines(json: Json = False) -> None:
             (
                 row["id"],
                 row["version"],
-                "enabled" if row["enabled"] else "disabled",
+                "enabled"
+                if row["enabled"]
+                else "disabled"
+                if row["enabled_in_manifest"]
+                else "disabled in its manifest",
                 "wrong" if row["digest_problem"] else "verified",
                 ", ".join(one["process"] for one in row["workers"] if one["alive"] and one["loaded"]) or "nobody",
                 ", ".join(rule["name"] for rule in row["rules"]),
@@ -80,6 +84,7 @@ def _print(row: dict[str, Any]) -> None:
         say(f"takes {one['role']}: " + "; ".join(f"{name} {value}" for name, value in one["needs"]), indent=2)
     for one in row["workers"]:
         standing = one["error"] or ("warm" if one["warm"] else "loaded" if one["loaded"] else "not loaded")
+        standing += f", computed by {one['runtime']}" if one["runtime"] else ""
         say(f"{one['process']} on {one['device']}: {standing if one['alive'] else 'no sign of life'}", indent=2)
     for rule in row["rules"]:
         say(f"rule {rule['name']}@{rule['version']}: {'enabled' if rule['enabled'] else 'disabled'}", indent=2)
@@ -134,7 +139,8 @@ def try_out(pipeline: Id, json: Json = False) -> None:
     from gateway.services.models import Models  # loads torch
     from pipelines.self_test import self_test
 
-    steps = list(self_test(spec, Models(console.settings().process, 0).load_anew))
+    settings = console.settings()
+    steps = list(self_test(spec, Models(settings.process, 0, settings.runtimes_file).load_anew))
     if json:
         console.show_json([asdict(step) for step in steps])
     else:

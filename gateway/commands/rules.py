@@ -29,6 +29,8 @@ _OUTCOMES = {
     Outcome.SHADOWED: "[yellow]matches, but a rule above won[/yellow]",
     Outcome.NOT_MATCHED: "[red]does not match[/red]",
     Outcome.DISABLED: "[dim]disabled[/dim]",
+    Outcome.GAVE_UP: "[yellow]gave up[/yellow]",
+    Outcome.PIPELINE_DISABLED: "[yellow]its pipeline is disabled[/yellow]",
 }
 
 
@@ -166,11 +168,16 @@ def _print(selection: Selection, blocked: str | None) -> None:
         _print_trace(evaluation.trace, 2)
     for conflict in selection.conflicts:
         say(conflict, style="yellow")
-    names = ", ".join(won.rule.name for won in selection.winners)
+    names = ", ".join(won.rule.name + (f" as {won.role}" if won.role else "") for won in selection.winners)
     if blocked:
         say(f"the series would end BLOCKED, whatever the rules say: {blocked}", style="red")
-    else:
-        say(f"winner: {names}" if names else "no enabled rule matches: the series would be kept and shown as UNMATCHED")
+        return
+    for won in selection.winners:
+        others = [one.role for one in won.rule.inputs if one.role != won.role]
+        if others:
+            waits = f"{won.rule.name} waits up to {won.rule.wait_limit_s:g} s for {', '.join(others)} of the same study"
+            say(f"{waits}; when they do not come, the rules behind it are asked")
+    say(f"winner: {names}" if names else "no enabled rule matches: the series would be kept and shown as UNMATCHED")
 
 
 def _print_trace(trace: Trace, indent: int) -> None:

@@ -152,7 +152,7 @@ class Sandbox:
             rules.write_text(_RULES, encoding="utf-8")
         values["rules"] = {"seed": str(rules.resolve())}
         for section, table in overrides.items():
-            values[section] = {**values.get(section, {}), **table}
+            values[section] = {**values.get(section, {}), **table} if isinstance(table, Mapping) else table
         self.settings_file.write_text(tomlkit.dumps(values))
         self.settings: Settings = read_settings(self.settings_file)
         self.port = self.settings.listener.port

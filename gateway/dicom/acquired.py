@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
-from gateway.dicom.encoding import decimal
+from gateway.dicom.encoding import StoredVoxels, decimal
 from gateway.domain.uids import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, derived_uid
 from pipelines.volume import Volume
 
 _BITS_STORED = 12
 _BRIGHTEST = 3500  # of 4095: a scanner leaves room above the brightest tissue
-_STARTED = datetime(2025, 3, 1, 9, 0, tzinfo=UTC)
+STARTED = datetime(2025, 3, 1, 9, 0, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def write_mr_series(
     seed: int,
     acquisition: Acquisition | None = None,
     patient: PhantomPatient | None = None,
-    started: datetime = _STARTED,
+    started: datetime = STARTED,
 ) -> list[Path]:
     """The files of an MR Image Storage series (PS3.3 A.4), one a slice, in the order of the volume.
 
@@ -78,14 +78,7 @@ def write_mr_series(
     acquisition = acquisition or Acquisition()
     stored = _stored(volume.voxels)
     series = _series(volume, stored, seed, acquisition, patient or PhantomPatient(), started)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for index, pixels in enumerate(stored):
-        ds = _slice(series, volume, index, pixels, started)
-        path = folder / f"{index + 1:04d}.dcm"
-        ds.save_as(path, enforce_file_format=True)
-        paths.append(path)
-    return paths
+    return write_slices(series, volume, stored, folder, started)
 
 
 def _stored(voxels: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -105,43 +98,77 @@ def _series(
     started: datetime,
 ) -> Dataset:
     """What all instances of the series have in common."""
-    ds = Dataset()
-    ds.SpecificCharacterSet = "ISO_IR 192"
-    _describe_patient_and_study(ds, seed, patient, started)
+    ds = phantom_series(seed, "MR", acquisition.series_number, acquisition.series_description, patient, started)
     _describe_equipment(ds, acquisition)
     _describe_sequence(ds, volume, acquisition)
     ds.SOPClassUID = MRImageStorage
     ds.ImageType = ["ORIGINAL", "PRIMARY", "M", "NORM"]
-    ds.Modality = "MR"
-    ds.SeriesInstanceUID = _uid(seed, "series", acquisition.series_number, acquisition.series_description)
-    ds.SeriesNumber = acquisition.series_number
-    ds.SeriesDescription = acquisition.series_description
-    ds.SeriesDate, ds.SeriesTime = _date(started), _time(started)
     ds.BodyPartExamined = acquisition.body_part
     ds.PatientPosition = acquisition.patient_position
-    ds.FrameOfReferenceUID = _uid(seed, "frame of reference")
-    ds.PositionReferenceIndicator = ""
-    ds.ImageComments = "Computer phantom for test systems, not a patient"
-    ds.PixelSpacing = [decimal(volume.spacing_mm[1]), decimal(volume.spacing_mm[2])]
-    ds.ImageOrientationPatient = [decimal(cosine) for axis in (2, 1) for cosine in volume.direction[:, axis]]
+    describe_planes(ds, volume, seed)
     ds.SpacingBetweenSlices = decimal(volume.spacing_mm[0])
     ds.ImagesInAcquisition = volume.shape[0]
-    _describe_pixels(ds, volume, stored)
+    describe_grey(ds, stored, _BITS_STORED)
     return ds
 
 
-def _slice(series: Dataset, volume: Volume, index: int, pixels: NDArray[np.uint16], started: datetime) -> Dataset:
+def phantom_series(
+    seed: int,
+    modality: str,
+    number: int,
+    description: str,
+    patient: PhantomPatient | None = None,
+    started: datetime = STARTED,
+) -> Dataset:
+    """Patient, study and series of virtual patient `seed`; each modality has a study of its own."""
     ds = Dataset()
-    ds.update(series)
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    _describe_patient_and_study(ds, seed, modality, patient or PhantomPatient(), started)
+    ds.Modality = modality
+    ds.SeriesInstanceUID = _uid(seed, "series", number, description)
+    ds.SeriesNumber = number
+    ds.SeriesDescription = description
+    ds.SeriesDate, ds.SeriesTime = _date(started), _time(started)
+    ds.Manufacturer = "Athanor phantom"
+    ds.StationName = "PHANTOM"
+    ds.DeviceSerialNumber = "0"
+    ds.SoftwareVersions = IMPLEMENTATION_VERSION_NAME
+    ds.ImageComments = "Computer phantom for test systems, not a patient"
+    return ds
+
+
+def describe_planes(ds: Dataset, volume: Volume, seed: int) -> None:
+    """Write what Frame of Reference and Image Plane modules say of every slice of `volume`."""
+    study = () if ds.Modality == "MR" else (ds.Modality,)  # positions in two machines have nothing in common
+    ds.FrameOfReferenceUID = _uid(seed, "frame of reference", *study)
+    ds.PositionReferenceIndicator = ""
+    ds.PixelSpacing = [decimal(volume.spacing_mm[1]), decimal(volume.spacing_mm[2])]
+    ds.ImageOrientationPatient = [decimal(cosine) for axis in (2, 1) for cosine in volume.direction[:, axis]]
+
+
+def write_slices(
+    series: Dataset, volume: Volume, stored: StoredVoxels, folder: Path, started: datetime = STARTED
+) -> list[Path]:
+    """The files of `series`, one for each slice of `stored`, with the planes of `volume`."""
+    paths = []
+    for index, pixels in enumerate(stored):
+        ds = Dataset()
+        ds.update(series)
+        position = volume.position_mm(index)
+        ds.ImagePositionPatient = [decimal(coordinate) for coordinate in position]
+        ds.SliceLocation = decimal(float(np.dot(position, volume.direction[:, 0])))
+        paths.append(write_instance(ds, pixels, index, folder, started))
+    return paths
+
+
+def write_instance(ds: Dataset, pixels: StoredVoxels, index: int, folder: Path, started: datetime = STARTED) -> Path:
+    """The file of instance `index` of a series, whose attributes `ds` holds; gives it its identity and its times."""
     acquired = started + timedelta(seconds=index)
-    ds.SOPInstanceUID = UID(derived_uid("", series.SeriesInstanceUID, str(index + 1)))
+    ds.SOPInstanceUID = UID(derived_uid("", ds.SeriesInstanceUID, str(index + 1)))
     ds.InstanceNumber = index + 1
     ds.AcquisitionNumber = 1
     ds.AcquisitionDate = ds.ContentDate = _date(acquired)
     ds.AcquisitionTime = ds.ContentTime = _time(acquired)
-    position = volume.position_mm(index)
-    ds.ImagePositionPatient = [decimal(coordinate) for coordinate in position]
-    ds.SliceLocation = decimal(float(np.dot(position, volume.direction[:, 0])))
     ds.PixelData = pixels.tobytes()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
@@ -149,31 +176,32 @@ def _slice(series: Dataset, volume: Volume, index: int, pixels: NDArray[np.uint1
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
     ds.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
-    return ds
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{index + 1:04d}.dcm"
+    ds.save_as(path, enforce_file_format=True)
+    return path
 
 
-def _describe_patient_and_study(ds: Dataset, seed: int, patient: PhantomPatient, started: datetime) -> None:
+def _describe_patient_and_study(
+    ds: Dataset, seed: int, modality: str, patient: PhantomPatient, started: datetime
+) -> None:
     ds.PatientName = f"PHANTOM^ATHANOR {seed}"
     ds.PatientID = f"ATHANOR-PHANTOM-{seed}"
     ds.PatientBirthDate = f"{started.year - patient.age_years:04d}0101"
     ds.PatientSex = patient.sex
     ds.PatientAge = f"{patient.age_years:03d}Y"
     ds.PatientWeight = decimal(patient.weight_kg)
-    ds.StudyInstanceUID = _uid(seed, "study")
+    ds.StudyInstanceUID = _uid(seed, "study", *(() if modality == "MR" else (modality,)))
     ds.StudyDate, ds.StudyTime = _date(started), _time(started)
     ds.TimezoneOffsetFromUTC = f"{started:%z}"
     ds.StudyID = str(seed)[:16]
-    ds.AccessionNumber = f"PH{seed}"[:16]
+    ds.AccessionNumber = f"PH{'' if modality == 'MR' else modality}{seed}"[:16]
     ds.ReferringPhysicianName = ""
     ds.StudyDescription = "PHANTOM spine, test system"
 
 
 def _describe_equipment(ds: Dataset, acquisition: Acquisition) -> None:
-    ds.Manufacturer = "Athanor phantom"
     ds.ManufacturerModelName = "Spin echo simulator"
-    ds.StationName = "PHANTOM"
-    ds.DeviceSerialNumber = "0"
-    ds.SoftwareVersions = IMPLEMENTATION_VERSION_NAME
     ds.MagneticFieldStrength = decimal(acquisition.field_strength_t)
 
 
@@ -198,15 +226,16 @@ def _describe_sequence(ds: Dataset, volume: Volume, acquisition: Acquisition) ->
     ds.ImagingFrequency = decimal(42.577 * acquisition.field_strength_t)
 
 
-def _describe_pixels(ds: Dataset, volume: Volume, stored: NDArray[np.uint16]) -> None:
+def describe_grey(ds: Dataset, stored: StoredVoxels, bits_stored: int) -> None:
+    """Write the Image Pixel module of `stored` (slices, rows, columns) without the pixels, and a window over it."""
     darkest, brightest = np.percentile(stored, [2, 99.5])
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = "MONOCHROME2"
-    ds.Rows, ds.Columns = volume.shape[1:]
+    ds.Rows, ds.Columns = stored.shape[1:]
     ds.BitsAllocated = 16
-    ds.BitsStored = _BITS_STORED
-    ds.HighBit = _BITS_STORED - 1
-    ds.PixelRepresentation = 0
+    ds.BitsStored = bits_stored
+    ds.HighBit = bits_stored - 1
+    ds.PixelRepresentation = int(np.issubdtype(stored.dtype, np.signedinteger))
     ds.WindowCenter = str(round((brightest + darkest) / 2))
     ds.WindowWidth = str(max(1, round(brightest - darkest)))
 

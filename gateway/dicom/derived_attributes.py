@@ -52,7 +52,7 @@ SERIES = (
 FRAME = (
     "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "AcquisitionNumber", "AcquisitionUID",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
-    "SliceLocation", "ImageLaterality",
+    "SliceLocation", "ImageLaterality", "PatientOrientation",
 )  # fmt: skip
 
 _OFFSET = re.compile(r"[+-][01][0-9][0-5][0-9]", re.ASCII)

@@ -30,20 +30,25 @@ def require_sound(settings: Settings) -> Settings:
     return settings
 
 
-def require_fit(spec: PipelineSpec, source: SourceSeries) -> None:
-    """Raise UnsuitableSeries with every point in which a series does not fit the input contract of `spec`."""
+def require_fit(spec: PipelineSpec, source: SourceSeries, role: str | None = None) -> None:
+    """Raise UnsuitableSeries with every point in which a series does not fit the input contract of `spec`.
+
+    `role` is the input that it is for; the only one of a pipeline with one need not be named.
+    """
     if not spec.enabled:
         raise UnsuitableSeries(
             "pipeline", f"{spec.id}, which is disabled", "an enabled one", "enable it in its manifest"
         )
-    violations = spec.inputs[0].check(source.facts)
+    contract = spec.input(role) if role else spec.inputs[0]
+    violations = contract.check(source.facts)
     if not violations:
         return
+    of = f"{contract.role}: " if len(spec.inputs) > 1 else ""
     advice = "; ".join(dict.fromkeys(violation.advice for violation in violations if violation.advice))
     if len(violations) == 1:
-        raise UnsuitableSeries(violations[0].check, violations[0].found, violations[0].expected, advice)
+        raise UnsuitableSeries(of + violations[0].check, violations[0].found, violations[0].expected, advice)
     raise UnsuitableSeries(
-        f"{len(violations)} points of the input contract of {spec.id}",
+        f"{of}{len(violations)} points of the input contract of {spec.id}",
         ", ".join(f"{violation.check} {violation.found}" for violation in violations),
         ", ".join(f"{violation.check} {violation.expected}" for violation in violations),
         advice,

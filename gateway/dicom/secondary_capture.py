@@ -1,8 +1,8 @@
 """Derived series: the one place where synthetic objects are made, and it cannot make one without its marks.
 
-A result becomes one Secondary Capture Image per source slice, with the slice's plane and frame of reference
-(PS3.3 A.8.1, Image Plane and Frame of Reference since 2025), or for destinations that ask for it an MR or CT Image
-that is DERIVED and carries the same marks.
+A result becomes one Secondary Capture Image per slice, with its plane and the source's frame of reference (PS3.3 A.8.1,
+Image Plane and Frame of Reference since 2025), or for destinations that ask for it an MR or CT Image that is DERIVED
+and carries the same marks.
 
 Its UIDs are a function of everything that it was made from: study, source instances, model and weights, equipment,
 encoding, options, series number and revision. Only `created` and the voxels are not part of the name: who makes the
@@ -11,8 +11,7 @@ same series again with other voxels raises the revision.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from copy import deepcopy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -40,7 +39,6 @@ from gateway.dicom.header import Attributes
 from gateway.dicom.label import burn_label
 from gateway.dicom.marks import (
     QUALIFICATIONS,
-    SOURCE_IMAGE_FOR_PROCESSING,
     Equipment,
     Marks,
     code,
@@ -48,7 +46,9 @@ from gateway.dicom.marks import (
     missing_mark,
     synthesizing_equipment,
 )
-from gateway.dicom.volume_source import SourceFrame, SourceSeries
+from gateway.dicom.result_slices import ResultSlice, place_slices
+from gateway.dicom.source_references import add_references, refer_to
+from gateway.dicom.volume_source import SourceSeries
 from gateway.domain.uids import derived_uid
 from gateway.errors import NotDicom, Unmarked
 from pipelines.volume import Volume
@@ -57,11 +57,15 @@ __all__ = ["DerivedInstance", "Encoding", "Equipment", "Marks", "derive_series",
 
 _NATIVE = {"MR": MRImageStorage, "CT": CTImageStorage}
 _SOFT_TISSUE_HU = (40.0, 400.0)  # window of a CT that brings none
+_SPATIAL_RESAMPLING = "113085"  # PS3.16 CID 7203
 
 
 @dataclass(frozen=True, slots=True)
 class DerivedInstance:
-    """One derived SOP Instance; `part10` is its file, `clipped_voxels` how many values did not fit."""
+    """One derived SOP Instance; `part10` is its file, `clipped_voxels` how many values did not fit.
+
+    source_sop_instance_uid  the nearest of the images that it was made from
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -93,13 +97,19 @@ def derive_series(
     options_digest: str,
     series_number: int,
     created: datetime,
+    others: Sequence[SourceSeries] = (),
 ) -> Iterator[DerivedInstance]:
-    """The derived instances of `result`, one for each slice of `source` and in their order.
+    """The derived instances of `result`, one for each of its slices and in their order.
 
-    Raises ValueError for a result on another grid or with voxels that are no numbers, UnsuitableSeries for a unit
-    that cannot be stored.
+    It lies on the grid of `source`, or on one with finer rows and columns or more slices in the same extent.
+    `others` are the further series that it was made from, each brought to the grid of `source`.
+
+    Raises ValueError for a result of another extent or orientation or with voxels that are no numbers,
+    UnsuitableSeries for a unit that cannot be stored.
     """
-    _require_same_grid(source, result)
+    slices = place_slices(source, result)
+    if not np.isfinite(result.voxels).all():
+        raise ValueError("result: found voxels that are not finite, expected numbers; the generator is broken")
     first = source.frames[0].ds
     created = local_time(created, first)
     form = stored_form(result, source, marks.value_range)
@@ -108,21 +118,29 @@ def derive_series(
     labelled = encoding.label and burn_label(stored, form.shown_as(window.center + window.width / 2))
 
     given = repr((marks, encoding, equipment, options_digest, revision, series_number))
-    slices = [f"{frame.sop_instance_uid} {frame.frame_number}" for frame in source.frames]
+    sources = [f"{frame.sop_instance_uid} {frame.frame_number}" for frame in source.frames]
+    made_from = dict.fromkeys([*sources, *(one.name for one in slices)])
+    beside = [f"{frame.sop_instance_uid} {frame.frame_number}" for other in others for frame in other.frames]
     series = _common(source, marks, encoding, form, window)
+    _, rows, columns = result.shape
+    describe_pixels(series, form, rows, columns)
+    if slices[0].plane:
+        series.DerivationCodeSequence.append(code(_SPATIAL_RESAMPLING, "DCM", "Spatial resampling"))
     _describe_equipment(series, first, marks, equipment, uid_root, created)
     series.SeriesInstanceUID = UID(
-        derived_uid(uid_root, "series", first.StudyInstanceUID, first.SeriesInstanceUID, given, *slices)
+        derived_uid(uid_root, "series", first.StudyInstanceUID, first.SeriesInstanceUID, given, *made_from, *beside)
     )
     series.SeriesNumber = series_number
     series.BurnedInAnnotation = "YES" if labelled or first.get("BurnedInAnnotation") == "YES" else "NO"
     _date(series, created)
-    for index, (frame, instance_number) in enumerate(zip(source.frames, _instance_numbers(source), strict=True)):
+    for index, one in enumerate(slices):
         ds = Dataset()
         ds.update(series)
-        ds.SOPInstanceUID = UID(derived_uid(uid_root, "instance", series.SeriesInstanceUID, slices[index]))
-        ds.InstanceNumber = instance_number
-        _describe_frame(ds, frame)
+        ds.SOPInstanceUID = UID(derived_uid(uid_root, "instance", series.SeriesInstanceUID, one.name))
+        ds.InstanceNumber = one.number
+        _describe_plane(ds, one)
+        for other in others:
+            add_references(ds, result, index, other)
         missing = missing_mark(ds)
         assert missing is None, f"a derived instance was made without {missing}"
         yield DerivedInstance(
@@ -130,8 +148,8 @@ def derive_series(
             sop_instance_uid=ds.SOPInstanceUID,
             series_instance_uid=ds.SeriesInstanceUID,
             transfer_syntax_uid=encoding.transfer_syntax_uid,
-            instance_number=instance_number,
-            source_sop_instance_uid=frame.sop_instance_uid,
+            instance_number=one.number,
+            source_sop_instance_uid=one.frames[0].sop_instance_uid,
             clipped_voxels=clipped[index],
             part10=part10(ds, stored[index], encoding.transfer_syntax_uid),
         )
@@ -155,13 +173,6 @@ def require_marks(path: Path) -> None:
         )
 
 
-def _require_same_grid(source: SourceSeries, result: Volume) -> None:
-    if result.shape != source.volume.shape:
-        raise ValueError(f"result: found shape {result.shape}, expected the source's {source.volume.shape}")
-    if not np.isfinite(result.voxels).all():
-        raise ValueError("result: found voxels that are not finite, expected numbers; the generator is broken")
-
-
 def _stored(result: Volume, form: StoredForm) -> tuple[StoredVoxels, list[int]]:
     """The stored values (slices, rows, columns), and how many were clipped in each slice.
 
@@ -183,6 +194,8 @@ def _common(source: SourceSeries, marks: Marks, encoding: Encoding, form: Stored
     native = _NATIVE.get(marks.modality) if encoding.iod == "source" else None
     if native == CTImageStorage and form.rescale_type != "HU":
         native = None  # a CT Image has to be rescaled (PS3.3 C.8.2.1), and these values have no unit
+    if source.is_projection:
+        native = None  # an MR or CT Image has to lie in a plane of the patient, and no position is made up
     ds.SOPClassUID = native or SecondaryCaptureImageStorage
     ds.Modality = marks.modality if encoding.modality == "source" else "OT"
     mark(ds, marks, _qualification(encoding, source), secondary_capture=native is None)
@@ -193,8 +206,6 @@ def _common(source: SourceSeries, marks: Marks, encoding: Encoding, form: Stored
         ds.RecognizableVisualFeatures = features
     if "FrameOfReferenceUID" in ds and "PositionReferenceIndicator" not in ds:
         ds.PositionReferenceIndicator = ""
-    _, rows, columns = source.volume.shape
-    describe_pixels(ds, form, rows, columns)
     ds.WindowCenter, ds.WindowWidth = decimal(window.center), decimal(window.width)
     ds.LossyImageCompression = "01" if source.stored.lossy else "00"
     if source.stored.lossy and source.stored.lossy_ratios:
@@ -258,34 +269,17 @@ def _date(ds: Dataset, created: datetime) -> None:
         ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = day, time
 
 
-def _describe_frame(ds: Dataset, frame: SourceFrame) -> None:
-    """Where the slice lies and which image it was made from."""
-    take_over(frame.ds, ds, FRAME)
+def _describe_plane(ds: Dataset, one: ResultSlice) -> None:
+    """Where the slice lies and which images it was made from."""
+    take_over(one.frames[0].ds, ds, FRAME)
+    for keyword, value in one.plane.items():
+        if value is not None:
+            setattr(ds, keyword, value)
+        elif keyword in ds:
+            del ds[keyword]
     if "ImageOrientationPatient" in ds:
         ds.PatientOrientation = patient_orientation(ds.ImageOrientationPatient)
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = frame.sop_class_uid
-    reference.ReferencedSOPInstanceUID = frame.sop_instance_uid
-    if frame.frame_number is not None:
-        reference.ReferencedFrameNumber = frame.frame_number
-    image = deepcopy(reference)
-    image.SpatialLocationsPreserved = "YES"
-    image.PurposeOfReferenceCodeSequence = [
-        code(SOURCE_IMAGE_FOR_PROCESSING, "DCM", "Source image for image processing operation")
-    ]
-    ds.SourceImageSequence = [image]
-    series = Dataset()
-    series.SeriesInstanceUID = frame.ds.SeriesInstanceUID
-    series.ReferencedInstanceSequence = [reference]
-    ds.ReferencedSeriesSequence = [series]
-
-
-def _instance_numbers(source: SourceSeries) -> list[int]:
-    """The source's Instance Numbers where they tell the slices apart, otherwise 1, 2, 3 ..."""
-    numbers = [frame.instance_number for frame in source.frames]
-    if any(frame.frame_number is not None for frame in source.frames) or len(set(numbers)) < len(numbers):
-        return list(range(1, len(numbers) + 1))
-    return numbers
+    refer_to(ds, one.frames, preserved=not one.plane)
 
 
 def _window(stored: StoredVoxels, form: StoredForm, source: SourceSeries) -> _Window:

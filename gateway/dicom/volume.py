@@ -17,6 +17,7 @@ from pydicom.dataset import Dataset
 
 from gateway.dicom.decoder_process import DecoderProcess
 from gateway.dicom.pixels import stored_frames
+from gateway.dicom.projection import detector_grid, is_projection
 from gateway.dicom.volume_facts import series_facts
 from gateway.dicom.volume_frames import FrameHeader, read_frame_headers
 from gateway.dicom.volume_grid import span_grid
@@ -35,6 +36,8 @@ def read_series(
 ) -> SourceSeries:
     """The series in the Part 10 files at `paths`, single-frame or enhanced multi-frame, in any order.
 
+    A radiograph becomes one slice on the grid of its detector, which lies nowhere in the patient.
+
     Compressed frames are decoded by `decoder`, or by one that ends with this call.
 
     Slices are sorted by their positions along the normal; voxels are in the unit of the modality (HU for CT),
@@ -46,7 +49,8 @@ def read_series(
     headers = read_frame_headers(paths, limit_bytes)
     _require_one(headers, "mixed-series", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "SOPClassUID")
     _require_one(headers, "mixed-pixels", "BitsAllocated", "PixelRepresentation", "PhotometricInterpretation")
-    grid = span_grid([header.ds for header in headers])
+    unsorted = [header.ds for header in headers]
+    grid = detector_grid(unsorted) if is_projection(unsorted[0]) else span_grid(unsorted)
     in_order = [headers[index] for index in grid.order]
     datasets = [header.ds for header in in_order]
     facts = series_facts(datasets, grid)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from pydicom.dataset import Dataset
 
+from gateway.dicom.projection import is_projection, view_of
 from gateway.dicom.volume_grid import Grid
 from gateway.dicom.volume_values import flag_of, items_of, positive_of, text_of, texts_of
 from gateway.errors import UnsuitableSeries
@@ -34,7 +35,7 @@ def series_facts(frames: Sequence[Dataset], grid: Grid) -> SeriesFacts:
         modality=text_of(first, "Modality"),
         sop_class_uid=text_of(first, "SOPClassUID"),
         image_type=_image_type(frames),
-        plane=plane_of(grid),
+        plane=view_of(first) if is_projection(first) else plane_of(grid),
         spacing_mm=grid.spacing_mm,
         shape=(len(frames), int(first.Rows), int(first.Columns)),
         tr_ms=_common(frames, "RepetitionTime"),
@@ -49,6 +50,7 @@ def series_facts(frames: Sequence[Dataset], grid: Grid) -> SeriesFacts:
         burned_in=_any(frames, lambda ds: flag_of(ds, "BurnedInAnnotation")),
         synthetic=any(map(_synthetic, frames)),
         patient_age_years=_age_years(text_of(first, "PatientAge")),
+        slice_thickness_mm=positive_of(first, "SliceThickness"),
     )
 
 

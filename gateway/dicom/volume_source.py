@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from pipelines.spec import SeriesFacts
+from pipelines.spec import PROJECTIONS, SeriesFacts
 from pipelines.volume import Volume
 
 
@@ -77,6 +77,11 @@ class SourceSeries:
     frames: tuple[SourceFrame, ...]
     facts: SeriesFacts
     stored: StoredPixels
+
+    @property
+    def is_projection(self) -> bool:
+        """Whether it is a radiograph, whose grid lies on a detector and nowhere in the patient."""
+        return self.facts.plane in PROJECTIONS
 
     def __post_init__(self) -> None:
         if len(self.frames) != self.volume.shape[0]:

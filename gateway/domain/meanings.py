@@ -22,7 +22,12 @@ SERIES: Mapping[SeriesState, Meaning] = {
         "instances come, or the evidence that no more will come is not there yet; waits: says for what",
         "COMPLETE, by itself",
     ),
-    SeriesState.COMPLETE: Meaning("closed, with the evidence; about to be routed", "the next four, within a second"),
+    SeriesState.COMPLETE: Meaning("closed, with the evidence; about to be routed", "the next five, within a second"),
+    SeriesState.WAITING: Meaning(
+        "it plays a role in a rule of several series; the reason says which others of its study are awaited, and until "
+        "when",
+        "ROUTED when they come; else the rules behind that rule are asked",
+    ),
     SeriesState.ROUTED: Meaning("at least one rule made a job", "see its jobs"),
     SeriesState.UNMATCHED: Meaning(
         "no enabled rule matches, or the pipeline of the one that does is disabled; each rule is listed with what it "

@@ -4,8 +4,8 @@ Rules are asked in the order of their list, and the first one that matches wins:
 says `continue` lets the rules behind it be asked as well, each of which may make a Job of its own.
 
 A rule is written for one series (`when`), or for several series of one study, each with its role and
-condition (`inputs`). Rules with more than one input are read and matched but not activated, see
-`require_activatable`.
+condition (`inputs`). A series that takes a role of such a rule waits for the others of its study; when they do not come
+in time the rule gives up, and the rules behind it are asked.
 """
 
 from __future__ import annotations
@@ -134,6 +134,7 @@ class Outcome(StrEnum):
     SHADOWED = "shadowed"  # it matches, but a rule before it won and does not continue
     NOT_MATCHED = "not-matched"
     DISABLED = "disabled"
+    GAVE_UP = "gave-up"  # it matches, but the other series that it asks for did not come in time
     PIPELINE_DISABLED = "pipeline-disabled"  # it matches and decides, but somebody disabled its pipeline
 
 
@@ -142,7 +143,7 @@ class Evaluation:
     """One rule of the list: disabled ones are evaluated too, for the screen.
 
     `role` is the part that a matching series plays, "" for a rule without inputs. `reason` says who disabled its
-    pipeline and why.
+    pipeline and why, or what the rule waited for in vain.
     """
 
     rule: Rule
@@ -186,11 +187,13 @@ def select(
     lookup: Lookup,
     association: AssociationFacts,
     disabled_pipelines: Mapping[str, str] = MappingProxyType({}),
+    given_up: Mapping[str, str] = MappingProxyType({}),
 ) -> Selection:
     """Ask every rule about one series: the first enabled one that matches wins, and any that it lets follow.
 
     `disabled_pipelines` says of each pipeline that may make no job who disabled it and why. A rule with such a pipeline
-    still decides: a series never goes another way than its rule says because a pipeline is out of use.
+    still decides: a series never goes another way than its rule says because a pipeline is out of use. `given_up` says
+    of each rule that waited in vain for the other series of the study what it lacked: it decides nothing any more.
     """
     evaluations = []
     decided = False
@@ -201,6 +204,8 @@ def select(
             outcome = Outcome.DISABLED
         elif not trace.matched:
             outcome = Outcome.NOT_MATCHED
+        elif rule.name in given_up:
+            outcome, reason = Outcome.GAVE_UP, given_up[rule.name]
         else:
             outcome = Outcome.SHADOWED if decided else Outcome.WON
             if outcome is Outcome.WON and rule.pipeline in disabled_pipelines:
@@ -234,8 +239,8 @@ def require_activatable(
     """Raises ConfigurationError unless `rule` can make Jobs here.
 
     `roles` are the inputs of each installed pipeline, `destinations` the configured names, and
-    `resolve_attribute` raises for a name that no data set can have. One Job is made from one series: a rule
-    that gathers several is refused (docs/adr/0003-multi-series-rules.md).
+    `resolve_attribute` raises for a name that no data set can have. A rule names every input of its pipeline, in any
+    order; that of a pipeline with one input may leave it out.
     """
     place = f"rule {rule.name}"
     _require_known(f"{place}, pipeline", rule.pipeline, roles)
@@ -248,14 +253,14 @@ def require_activatable(
             raise ConfigurationError(f"{place}: {error}") from None
     expected = list(roles[rule.pipeline])
     asked = [one.role for one in rule.inputs] or expected
-    if len(expected) > 1 or len(asked) > 1:
+    if len(expected) > 1 and not rule.inputs:
         raise ConfigurationError(
-            f"{place}: found inputs {', '.join(asked)}; expected one, because a Job starts from one series; "
-            "name a pipeline and an input for a single series"
+            f"{place}, inputs: found none; expected {', '.join(expected)}, the inputs of {rule.pipeline}, each with "
+            "its condition, and wait_limit_s"
         )
-    if asked != expected:
+    if sorted(asked) != sorted(expected):
         raise ConfigurationError(
-            f"{place}, inputs: found role {asked[0]}; expected {expected[0]}, the input of {rule.pipeline}"
+            f"{place}, inputs: found {', '.join(asked)}; expected {', '.join(expected)}, the inputs of {rule.pipeline}"
         )
 
 

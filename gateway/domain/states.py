@@ -15,6 +15,7 @@ class SeriesState(StrEnum):
 
     RECEIVING = "RECEIVING"  # instances arrive, completeness is being judged
     COMPLETE = "COMPLETE"  # closed on evidence, waiting for route
+    WAITING = "WAITING"  # it plays a role in a rule of several series, and another of its study is awaited
     ROUTED = "ROUTED"  # at least one job was made
     UNMATCHED = "UNMATCHED"  # no rule made a job
     BLOCKED = "BLOCKED"  # the loop guard found it to be synthetic
@@ -56,6 +57,7 @@ SERIES_MOVES: Mapping[SeriesState, frozenset[SeriesState]] = {
     SeriesState.RECEIVING: frozenset({SeriesState.COMPLETE}),
     SeriesState.COMPLETE: frozenset(
         {
+            SeriesState.WAITING,
             SeriesState.ROUTED,
             SeriesState.UNMATCHED,
             SeriesState.BLOCKED,
@@ -63,10 +65,18 @@ SERIES_MOVES: Mapping[SeriesState, frozenset[SeriesState]] = {
             SeriesState.RECEIVING,
         }
     ),
+    # the last role was filled, by it or by a later candidate for its own; when the rule gives up, the next are asked
+    SeriesState.WAITING: frozenset(
+        {SeriesState.ROUTED, SeriesState.UNMATCHED, SeriesState.COMPLETE, SeriesState.RECEIVING}
+    ),
     # a late instance raises the revision and reopens the series
     # and an administrator may send it to the rules of now
-    SeriesState.ROUTED: frozenset({SeriesState.RECEIVING, SeriesState.COMPLETE}),
-    SeriesState.UNMATCHED: frozenset({SeriesState.RECEIVING, SeriesState.COMPLETE}),
+    # WAITING: a later revision of another series superseded the only job
+    SeriesState.ROUTED: frozenset({SeriesState.RECEIVING, SeriesState.COMPLETE, SeriesState.WAITING}),
+    # ROUTED: what was awaited came after the rule had given up
+    SeriesState.UNMATCHED: frozenset(
+        {SeriesState.RECEIVING, SeriesState.COMPLETE, SeriesState.WAITING, SeriesState.ROUTED}
+    ),
     SeriesState.BLOCKED: frozenset({SeriesState.RECEIVING}),
     SeriesState.FAILED: frozenset({SeriesState.RECEIVING, SeriesState.COMPLETE}),
 }

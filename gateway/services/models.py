@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from gateway import logs, metrics
 from gateway.settings import Process
-from pipelines import inference
+from pipelines import inference, runtime_choices, runtimes
 from pipelines.catalog import Catalog
-from pipelines.errors import PipelineError
+from pipelines.errors import PipelineError, RuntimeUnfit
 from pipelines.inference import Pipeline
+from pipelines.runtime_choices import EAGER, Machine
 from pipelines.spec import PipelineSpec
 
 log = logs.get("models")
 
 
 class Models:
-    """Pipelines by id, loaded once on one device."""
+    """Pipelines by id, loaded once on one device, each computed by the runtime that was chosen for it.
 
-    def __init__(self, settings: Process, index: int) -> None:
+    `choices` is the file of the choices for CPUs. It is read once: while this process lives, a model is computed alike.
+    """
+
+    def __init__(self, settings: Process, index: int, choices: Path | None = None) -> None:
         self.device = choose_device(settings.device, index)
+        self._choices = runtime_choices.read(choices) if choices else ()
+        self._runtimes: dict[str, str] = {}
         if self.device == "cpu":
-            torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+            torch.set_num_threads(threads_of(settings))
         else:
             metrics.watch_gpu(lambda: torch.cuda.mem_get_info(self.device))
         metrics.DEVICE.labels(self.device).set(1)
@@ -40,12 +47,25 @@ class Models:
             except PipelineError as error:
                 self._stands(spec, error=str(error))
                 raise
-            self._stands(spec, loaded=True, warm=False)
+            self._stands(spec, loaded=True, warm=False, runtime=self._runtimes[spec.id])
         return self._held[spec.id]
 
     def load_anew(self, spec: PipelineSpec) -> Pipeline:
         """The pipeline of `spec` from its files of now; not kept."""
-        return inference.load(spec, self.device)
+        wanted = self._wanted(spec)
+        try:
+            pipeline = inference.load(spec, self.device, wanted)
+        except RuntimeUnfit as error:
+            log.warning("runtime not used; eager computes", pipeline=spec.id, reason=str(error))
+            wanted, pipeline = EAGER, inference.load(spec, self.device)
+        self._runtimes[spec.id] = wanted
+        return pipeline
+
+    def _wanted(self, spec: PipelineSpec) -> str:
+        """On a CPU the runtime that was measured to be the fastest, on a GPU bfloat16: where it gives the same."""
+        if self.device != "cpu":
+            return runtimes.BFLOAT16
+        return runtime_choices.chosen(self._choices, spec.generator.sha256, Machine.here(torch.get_num_threads()))
 
     def warm(self, catalog: Catalog) -> None:
         """Load and run every enabled pipeline once, so that the first series does not pay for it."""
@@ -63,15 +83,21 @@ class Models:
                 seconds = round(time.perf_counter() - started, 2)
                 metrics.MODEL_LOAD_S.labels(spec.id).set(seconds)
                 metrics.MODEL_WARM.labels(spec.id).set(1)
-                self._stands(spec, loaded=True, warm=True, seconds=seconds)
-                log.info("warm", pipeline=spec.id, seconds=seconds)
+                runtime = self._runtimes[spec.id]
+                self._stands(spec, loaded=True, warm=True, seconds=seconds, runtime=runtime)
+                log.info("warm", pipeline=spec.id, seconds=seconds, runtime=runtime)
 
     def _stands(self, spec: PipelineSpec, **what: Any) -> None:
         self._standing[spec.id] = {"version": spec.version, **what}
 
     def standing(self) -> dict[str, dict[str, Any]]:
-        """By id: version, whether it is `loaded` and `warm`, seconds that took, or the `error` why it is neither."""
+        """By id: version, whether it is `loaded` and `warm`, seconds that took, `runtime`; or the `error` why not."""
         return dict(self._standing)
+
+
+def threads_of(settings: Process) -> int:
+    """The threads of a worker on a CPU."""
+    return settings.threads or os.cpu_count() or 1
 
 
 def choose_device(wanted: str, index: int) -> str:

@@ -95,7 +95,7 @@ def _add_transfer(
     app: Celery, directory: Directory, database: Database, spool: Spool, announce: Callable[[], None], owner: str
 ) -> None:
     settings = directory.file
-    route = Route(database, spool, own_identity(settings), settings.process.max_attempts)
+    route = Route(database, spool, own_identity(settings), settings.models_dir, settings.process.max_attempts)
 
     def run_route(subject: str) -> None:
         route(subject)
@@ -127,7 +127,7 @@ def _add_process(
 
     settings = directory.file
     catalog = Catalog.read(settings.models_dir)
-    models = Models(settings.process, index)
+    models = Models(settings.process, index, settings.runtimes_file)
     models.warm(catalog)
     decoder = DecoderProcess(settings.process.max_decoder_bytes)
     process = Process(database, spool, settings, catalog, models.load, owner, decoder, directory)

@@ -31,7 +31,7 @@ Row = dict[str, Any]
 _WITHOUT_RESULT = job_sources(JobState.QUEUED) - {JobState.RUNNING, JobState.SUCCEEDED}
 _BEGUN = {DeliveryState.SENDING, DeliveryState.COMMITTING}
 _MAY_BE_ROUTED = series_sources(SeriesState.COMPLETE) - {SeriesState.RECEIVING}
-_MAY_BE_RUN = {SeriesState.ROUTED, SeriesState.UNMATCHED}
+_MAY_BE_RUN = {SeriesState.ROUTED, SeriesState.UNMATCHED, SeriesState.WAITING}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ No transaction is open in between. Each step renews the lease by its progress: a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway import logs, metrics
 from gateway.dicom.decoder_process import DecoderProcess
@@ -26,6 +26,7 @@ from gateway.dicom.provenance import (
 )
 from gateway.dicom.secondary_capture import derive_series
 from gateway.dicom.volume import SourceSeries, read_series
+from gateway.dicom.volume_inputs import on_one_grid
 from gateway.domain.states import JobState
 from gateway.errors import Unavailable, UnsuitableSeries
 from gateway.killpoints import reached
@@ -33,7 +34,7 @@ from gateway.settings import Destination, Settings
 from gateway.store import jobs
 from gateway.store.database import Database
 from gateway.store.directory import Directory
-from gateway.store.jobs import Claim, DerivedFile
+from gateway.store.jobs import Claim, ClaimedInput, DerivedFile
 from gateway.store.spool import Spool
 from pipelines.catalog import Catalog
 from pipelines.errors import PipelineError, Unsuitable
@@ -49,6 +50,24 @@ _RENEW_EVERY_S = 1.0
 _NOWHERE = Destination(ae_title="NOWHERE", host="localhost", port=104)
 
 log = logs.get("process")
+
+
+def _by_role(claimed: Claim, spec: PipelineSpec) -> dict[str, ClaimedInput]:
+    """The series of a job by the roles of its pipeline, in the order of the job."""
+    if len(claimed.inputs) == len(spec.inputs) == 1:
+        return {spec.inputs[0].role: claimed.inputs[0]}
+    found, expected = sorted(one.role for one in claimed.inputs), sorted(one.role for one in spec.inputs)
+    if found != expected:
+        raise UnsuitableSeries(
+            "roles", ", ".join(found) or "one series", ", ".join(expected),
+            "the pipeline takes others than when the job was made; ask the rules again",
+        )  # fmt: skip
+    return {one.role: one for one in claimed.inputs}
+
+
+def _given(claimed: Claim) -> dict[str, Any]:
+    """What a result depends on besides its sources: the options, and which revision each further series was of."""
+    return {**claimed.options, **{f"{one.role} revision": one.revision for one in claimed.inputs[1:]}}
 
 
 class LeaseLost(Exception):  # noqa: N818 - the statement, not the suffix, says what it is
@@ -101,7 +120,7 @@ class Process:
             return
         with logs.bind(job=job_id, series=claimed.series_id, attempt=claimed.attempt), metrics.timed("process"):
             reached("process.claimed")
-            log.info("started", pipeline=claimed.pipeline_id, instances=len(claimed.paths))
+            log.info("started", pipeline=claimed.pipeline_id, instances=sum(len(one.paths) for one in claimed.inputs))
             try:
                 self._run(claimed)
             except (UnsuitableSeries, Unsuitable) as error:
@@ -124,19 +143,19 @@ class Process:
         spec = self.catalog[claimed.pipeline_id]
         progress = _Progress(self.database, claimed)
         with progress.step("decode"):
-            source = self._read(claimed)
-        require_fit(spec, source)
+            sources = self._read(claimed, spec, progress)
+            volumes = on_one_grid(sources)
         progress(_DECODED)
         with progress.step("load"):
             pipeline = self.load(spec)
         with progress.step("infer"):
             result = pipeline(
-                {spec.inputs[0].role: source.volume},
+                volumes,
                 lambda done, of: progress(_DECODED + (_INFERRED - _DECODED) * done / of),
             )
         reached("process.inferred")
         with progress.step("encode"):
-            files, profiles = self._encode(claimed, spec, source, result, progress)
+            files, profiles = self._encode(claimed, spec, sources, result, progress)
         # before our own result is known: a crash after that would leave them for ever
         self.spool.remove_earlier_attempts(claimed.job_id, claimed.attempt)
         reached("process.output")
@@ -155,17 +174,30 @@ class Process:
         metrics.ATTEMPTS.labels("process", state.value.lower()).inc()
         log.info("ended", state=state.value, seconds=progress.seconds)
 
-    def _read(self, claimed: Claim) -> SourceSeries:
-        return read_series(
-            [self.spool.path(path) for path in claimed.paths],
-            limit_bytes=self.settings.process.max_series_bytes,
-            decoder=self.decoder,
-        )
+    def _read(self, claimed: Claim, spec: PipelineSpec, progress: _Progress) -> dict[str, SourceSeries]:
+        """The series by role, the one that gives the grid first, each as the pipeline wants it."""
+        by_role = _by_role(claimed, spec)
+        sources: dict[str, SourceSeries] = {}
+        for role, one in by_role.items():
+            sources[role] = read_series(
+                [self.spool.path(path) for path in one.paths],
+                limit_bytes=self.settings.process.max_series_bytes,
+                decoder=self.decoder,
+            )
+            require_fit(spec, sources[role], role)
+            progress(_DECODED * len(sources) / len(by_role))
+        return sources
 
     def _encode(
-        self, claimed: Claim, spec: PipelineSpec, source: SourceSeries, result: Result, progress: _Progress
+        self,
+        claimed: Claim,
+        spec: PipelineSpec,
+        sources: Mapping[str, SourceSeries],
+        result: Result,
+        progress: _Progress,
     ) -> tuple[list[DerivedFile], dict[str, str]]:
         """The derived files of each profile, and the profile of each destination."""
+        source, *others = sources.values()
         with self.database.read() as connection:
             number = jobs.free_series_number(
                 connection, claimed, series_number_of(source),
@@ -182,8 +214,8 @@ class Process:
                 derive_series(
                     source, result.volume, marks_of(spec), encoding_of(destination, self.settings),
                     equipment_of(self.settings), uid_root=self.settings.node.uid_root,
-                    revision=claimed.revision, options_digest=digest_of(claimed.options),
-                    series_number=number, created=datetime.now(UTC).astimezone(),
+                    revision=claimed.revision, options_digest=digest_of(_given(claimed)),
+                    series_number=number, created=datetime.now(UTC).astimezone(), others=others,
                 )
             )  # fmt: skip
             kept = self.spool.keep_derived(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from gateway import logs, metrics
 from gateway.killpoints import reached
-from gateway.store import clock_step, deliveries, destinations, jobs, outbox
+from gateway.store import candidates, clock_step, deliveries, destinations, jobs, outbox
 from gateway.store.database import Database
 
 # a claim follows its message within milliseconds when a worker is free
@@ -19,7 +19,7 @@ log = logs.get("sweep")
 
 
 def sweep(database: Database, queue_length: Callable[[str], int]) -> None:
-    """Take back expired leases; announce again what waits while the broker's queue for its stage is empty."""
+    """Take back expired leases and end vain waiting; announce again what waits while the broker's queue is empty."""
     with database.write() as connection:
         taken = jobs.take_back(connection) + deliveries.take_back(connection)
         forgotten = destinations.announce_forgotten(connection)
@@ -31,11 +31,13 @@ def sweep(database: Database, queue_length: Callable[[str], int]) -> None:
         log.warning("leases expired", taken_back=taken)
     if forgotten:
         log.warning("deliveries that nobody had announced", destinations=forgotten)
+    given_up = candidates.sweep(database)
+    if given_up:
+        log.warning("series whose partners did not come", given_up=given_up)
     for waiting in outbox.unclaimed(database, _LOST_AFTER_S):
         if queue_length(waiting.stage) == 0:
             outbox.announce_again(database, waiting.stage, _LOST_AFTER_S)
             reached("sweep.announced")
-            metrics.ANNOUNCED_AGAIN.labels(waiting.stage).inc(waiting.rows)
             metrics.ANNOUNCED_AGAIN.labels(waiting.stage).inc(waiting.rows)
             log.info("announced again", stage=waiting.stage, rows=waiting.rows)
 

@@ -12,9 +12,9 @@ from gateway.domain.rule_tables import digest, rule_from_table, rule_to_table
 from gateway.domain.rules import HIGHEST_PRIORITY, Rule
 from gateway.domain.states import SeriesState
 from gateway.errors import ConfigurationError
-from gateway.store import outbox, routing, switches
+from gateway.store import outbox, switches
 from gateway.store.database import now
-from gateway.store.routing import NewJob
+from gateway.store.new_jobs import NewJob, insert_job
 from gateway.store.tables import job, rule_version, series
 
 NAME = "by hand"  # no other rule is called so: their names have no space
@@ -53,7 +53,7 @@ def make_job(connection: Connection, series_id: int, rule: Rule, *, by: str, max
         destinations=rule.destinations,
         priority=HIGHEST_PRIORITY - rule.priority,
     )
-    made = routing.insert_job(
+    made = insert_job(
         connection, series_id, row.revision, asked, max_attempts, by=by, destinations=list(rule.destinations)
     )
     assert made is not None, "a version of its own has no other job"
@@ -62,12 +62,14 @@ def make_job(connection: Connection, series_id: int, rule: Rule, *, by: str, max
 
 def _require_routed(row: sa.Row[tuple[object, ...]]) -> None:
     """Only a series that went through the loop guard, and whose files are here, may have a job."""
-    if row.state not in {SeriesState.ROUTED, SeriesState.UNMATCHED}:
+    if row.state not in {SeriesState.ROUTED, SeriesState.UNMATCHED, SeriesState.WAITING}:
         advice = {
             SeriesState.BLOCKED: "what was synthesised is never a source",
             SeriesState.FAILED: "ask the rules again first",
         }.get(SeriesState(row.state), "wait until it is complete")
-        raise ConfigurationError(f"series {row.id}: found it {row.state}; expected ROUTED or UNMATCHED; {advice}")
+        raise ConfigurationError(
+            f"series {row.id}: found it {row.state}; expected ROUTED, UNMATCHED or WAITING; {advice}"
+        )
     if row.purged_at is not None:
         raise ConfigurationError(f"series {row.id}: found its files given up by retention; send it again")
 

@@ -14,6 +14,7 @@ from gateway.store.database import now
 from gateway.store.tables import (
     alert_message,
     association,
+    candidate,
     commitment,
     delivery,
     destination,
@@ -48,6 +49,8 @@ def move_times(connection: Connection, step_s: float) -> None:
         _move(connection, step_s, commitment.c.state == CommitmentState.PENDING, column)
     for column in (outbox.c.due_at, outbox.c.published_at):
         _move(connection, step_s, sa.true(), column)
+    waits = candidate.c.end.is_(None)
+    connection.execute(sa.update(candidate).where(waits).values(give_up_at=candidate.c.give_up_at + step_s))
     connection.execute(
         sa.update(delivery)
         .where(delivery.c.state.not_in(DELIVERY_ENDED))

@@ -143,25 +143,39 @@ class Database:
             raise ConfigurationError(
                 f"database: found schema {found}; expected {head()} or earlier; install the program that made it"
             )
-        with self.engine.connect() as connection:
-            self._alone(connection)
+        with self._alone() as connection:
             command.upgrade(self._alembic(connection), revision)
 
     def downgrade(self, revision: str) -> None:
         """Take the schema back to `revision` (``base`` = empty)."""
         from alembic import command
 
-        with self.engine.connect() as connection:
-            self._alone(connection)
+        with self._alone() as connection:
             command.downgrade(self._alembic(connection), revision)
 
-    def _alone(self, connection: Connection) -> None:
-        """Begin the transaction of a migration: of two at once, the second waits and finds nothing to do."""
-        connection.info["immediate"] = True
-        connection.begin()
-        connection.info["immediate"] = False
-        if not self.is_sqlite:
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_OF_MIGRATIONS)))
+    @contextmanager
+    def _alone(self) -> Iterator[Connection]:
+        """The transaction of a migration: of two at once, the second waits and finds nothing to do."""
+        with self.engine.connect() as connection:
+            # SQLite changes a table by making it anew, and must not take that for the end of what refers to it
+            self._refer_freely(connection, freely=True)
+            connection.info["immediate"] = True
+            connection.begin()
+            connection.info["immediate"] = False
+            if not self.is_sqlite:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK_OF_MIGRATIONS)))
+            try:
+                yield connection
+            finally:
+                connection.rollback()  # what a migration that failed has left; nothing when it did not
+                self._refer_freely(connection, freely=False)
+
+    def _refer_freely(self, connection: Connection, *, freely: bool) -> None:
+        """Foreign keys of SQLite are not looked at; to be said outside of a transaction."""
+        if self.is_sqlite:
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute(f"PRAGMA foreign_keys={'OFF' if freely else 'ON'}")
 
     def _alembic(self, connection: Connection) -> Config:
         from alembic.config import Config

@@ -88,6 +88,7 @@ def _workers(spec: PipelineSpec, beats: list[heartbeats.Heartbeat]) -> Iterator[
                 "loaded": held.get("loaded", False),
                 "warm": held.get("warm", False),
                 "seconds": held.get("seconds"),
+                "runtime": held.get("runtime"),
                 "error": held.get("error"),
             }
 
@@ -130,13 +131,14 @@ def _refusals(connection: Connection, pipeline_id: str) -> list[Row]:
 def _facts(spec: PipelineSpec) -> Iterator[tuple[str, str]]:
     """What the manifest says of the model, in words."""
     low, high = spec.output.range
-    first, last = spec.intensity.hu if KINDS[spec.kind] == "hu" else spec.intensity.percentiles
+    fixed = spec.intensity.hu if KINDS[spec.kind] == "hu" else spec.intensity.window
+    first, last = fixed or spec.intensity.percentiles
     yield "Kind", f"{spec.kind}, {spec.method}"
     unit = "of arbitrary signal" if spec.output.unit == "1" else spec.output.unit
     yield "Gives", f"{spec.output.modality} {spec.output.contrast}, {low:g} to {high:g} {unit}"
     yield "Marked in Series Description", spec.output.marker
     yield "Grid", f"{spec.geometry.pixel_spacing_mm:g} mm in-plane, within {spec.geometry.tolerance:.0%} not resampled"
-    scale = "HU" if KINDS[spec.kind] == "hu" else "by percentiles of the series"
+    scale = "by percentiles of the series" if fixed is None else "HU" if KINDS[spec.kind] == "hu" else "as stored"
     yield "Scaled from", f"{first:g} to {last:g} {scale}"
     parameters = ", ".join(f"{key} {value}" for key, value in spec.generator.parameters.items())
     yield "Generator", f"{spec.generator.architecture} ({parameters})"

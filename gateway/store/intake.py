@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection, Row
 from gateway.dicom.header import InstanceHeader
 from gateway.domain.completeness import AssociationState
 from gateway.domain.states import DeliveryState, JobState, SeriesState, series_sources
-from gateway.store import outbox, timeline
+from gateway.store import candidates, outbox, timeline
 from gateway.store.database import now
 from gateway.store.tables import (
     association,
@@ -22,6 +22,7 @@ from gateway.store.tables import (
     delivery_instance,
     instance,
     job,
+    job_input,
     quarantine,
     series,
     study,
@@ -340,7 +341,10 @@ def _reopen(connection: Connection, row: Row[Any, Any, Any]) -> None:
             purged_at=None,
         )
     )
-    earlier = sa.and_(job.c.series_id == row.id, job.c.revision <= row.revision)
+    alone = sa.select(job.c.id).where(job.c.series_id == row.id, job.c.revision <= row.revision)
+    beside = sa.select(job_input.c.job_id).where(job_input.c.series_id == row.id, job_input.c.revision <= row.revision)
+    earlier = job.c.id.in_(alone.correlate(None).union(beside.correlate(None)))
+    candidates.withdraw(connection, row.id, sa.select(job.c.id).where(earlier))
     connection.execute(sa.update(job).where(earlier).values(superseded=True))
     connection.execute(
         sa.update(job)

@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection, Row
 from gateway.domain.states import DeliveryState, JobState, job_sources
 from gateway.store import outbox, switches, timeline
 from gateway.store.database import now
+from gateway.store.new_jobs import JobInput, inputs_of
 from gateway.store.tables import (
     delivery,
     delivery_instance,
@@ -25,8 +26,21 @@ from gateway.store.tables import (
 
 
 @dataclass(frozen=True, slots=True)
+class ClaimedInput:
+    """One series of a job and its files; `role` is "" when the job starts from one series."""
+
+    role: str
+    series_id: int
+    revision: int
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to work on a job until the lease ends. Every later write carries `attempt`."""
+    """The right to work on a job until the lease ends. Every later write carries `attempt`.
+
+    The result lies on the grid of the first of the `inputs`, the series `series_id`; `partners` names the others.
+    """
 
     job_id: str
     attempt: int
@@ -40,7 +54,8 @@ class Claim:
     destinations: tuple[str, ...]
     priority: int
     rule: str
-    paths: tuple[str, ...]
+    inputs: tuple[ClaimedInput, ...]
+    partners: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +126,17 @@ def claim(connection: Connection, job_id: str, owner: str, lease_s: float) -> Cl
     return Claim(
         job_id, row.attempt, lease_s, row.series_id, source.study_uid, source.uid, row.revision, row.pipeline_id,
         row.options, tuple(row.destinations), row.priority, f"{rule.name}@{rule.version}",
-        paths_of(connection, row.series_id),
+        _inputs(connection, row), row.partners,
     )  # fmt: skip
+
+
+def _inputs(connection: Connection, row: Row[Any]) -> tuple[ClaimedInput, ...]:
+    """The series of a job, the one that gives the grid first."""
+    several = inputs_of(connection, [row.id]).get(row.id, [JobInput("", row.series_id, row.revision)])
+    several.sort(key=lambda one: (one.series_id != row.series_id, one.role))
+    return tuple(
+        ClaimedInput(one.role, one.series_id, one.revision, paths_of(connection, one.series_id)) for one in several
+    )
 
 
 def more_urgent(connection: Connection, job_id: str) -> str | None:
@@ -164,6 +188,7 @@ def free_series_number(
         sa.select(job.c.options, number_of.label("number")).where(
             job.c.series_id == claimed.series_id,
             job.c.revision == claimed.revision,
+            job.c.partners == claimed.partners,
             job.c.pipeline_id == claimed.pipeline_id,
             job.c.pipeline_version == pipeline_version,
             job.c.weights_sha256 == weights_sha256,
@@ -198,10 +223,12 @@ def succeed(
     """RUNNING to SUCCEEDED with its derived instances and one delivery for each destination.
 
     `profiles` maps a destination to the profile it is sent; `facts` are columns of the job. When a later revision of
-    the series came meanwhile, the job ends SUPERSEDED and nothing is delivered. None when the job is no longer ours.
+    one of its series came meanwhile, the job ends SUPERSEDED and nothing is delivered. None when it is no longer ours.
     """
-    current = connection.execute(sa.select(series.c.revision).where(series.c.id == claimed.series_id)).scalar_one()
-    state = JobState.SUCCEEDED if current == claimed.revision else JobState.SUPERSEDED
+    ids = [one.series_id for one in claimed.inputs]
+    rows = connection.execute(sa.select(series.c.id, series.c.revision).where(series.c.id.in_(ids)))
+    is_current = {row.id: row.revision for row in rows} == {one.series_id: one.revision for one in claimed.inputs}
+    state = JobState.SUCCEEDED if is_current else JobState.SUPERSEDED
     moved = connection.execute(
         sa.update(job)
         .where(_mine(claimed), job.c.state.in_(job_sources(state)))
@@ -215,11 +242,11 @@ def succeed(
     )  # fmt: skip
     if state is JobState.SUPERSEDED:
         return state
-    ids: dict[str, list[int]] = {}
+    made: dict[str, list[int]] = {}
     for file in files:
-        ids.setdefault(file.profile, []).append(_insert_derived(connection, claimed, file))
+        made.setdefault(file.profile, []).append(_insert_derived(connection, claimed, file))
     for destination, profile in profiles.items():
-        _insert_delivery(connection, claimed, destination, profile, ids[profile], give_up_s)
+        _insert_delivery(connection, claimed, destination, profile, made[profile], give_up_s)
     return state
 
 

@@ -79,7 +79,8 @@ def _ask(found: Rehearsal, row: Any, rules: Sequence[Rule], before: Sequence[Rul
         found.rules[one.rule.name].matches += one.trace.matched
     for winner in selection.winners:
         found.rules[winner.rule.name].wins += 1
-        found.worker_s += seconds.get(winner.rule.pipeline, 0.0)
+        # a rule of several series is counted with each: together they make one job
+        found.worker_s += seconds.get(winner.rule.pipeline, 0.0) / max(1, len(winner.rule.inputs))
     found.unmatched += not selection.winners
     for conflict in selection.conflicts:
         found.conflicts[conflict] = found.conflicts.get(conflict, 0) + 1

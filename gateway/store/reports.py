@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ from sqlalchemy.engine import Connection
 from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SERIES_ENDED, DeliveryState, JobState, SeriesState
 from gateway.store import destinations, switches
 from gateway.store.database import now
+from gateway.store.new_jobs import inputs_of, uses
 from gateway.store.tables import (
     delivery,
     delivery_instance,
@@ -143,7 +145,10 @@ def series_detail(connection: Connection, series_id: int) -> Row:
 
 
 def series_details(connection: Connection, series_ids: Sequence[int]) -> list[Row]:
-    """The same of several series, in the order of `series_ids`, by as many statements as for one."""
+    """The same of several series, in the order of `series_ids`, by as many statements as for one.
+
+    A job of several series stands with each of them; `inputs` of it names all.
+    """
     rows = connection.execute(
         sa.select(*_SHOWN_OF_SERIES, study.c.accession_number, study.c.study_date)
         .join(study, study.c.uid == series.c.study_uid)
@@ -156,21 +161,25 @@ def series_details(connection: Connection, series_ids: Sequence[int]) -> list[Ro
             rule_version.c.author.label("rule_author"),
         )
         .join(rule_version, rule_version.c.id == job.c.rule_version_id)
-        .where(job.c.series_id.in_(series_ids))
+        .where(uses(series_ids))
         .order_by(job.c.created_at)
     ).all()  # fmt: skip
     job_ids = [row.id for row in jobs]
+    inputs = inputs_of(connection, job_ids)
     deliveries, made = _deliveries(connection, job_ids), _derived(connection, job_ids)
     disabled = switches.disabled(connection)
     for row in jobs:
-        found[row.series_id]["jobs"].append(
-            {
-                **row._mapping,
-                "waits_for": _waits_for(row, disabled),
-                "deliveries": deliveries.get(row.id, []),
-                "derived": made.get(row.id, []),
-            }
-        )
+        several = inputs.get(row.id, [])
+        for series_id in {row.series_id, *(one.series_id for one in several)} & found.keys():
+            found[series_id]["jobs"].append(
+                {
+                    **row._mapping,
+                    "inputs": [asdict(one) for one in several],
+                    "waits_for": _waits_for(row, disabled),
+                    "deliveries": deliveries.get(row.id, []),
+                    "derived": made.get(row.id, []),
+                }
+            )
     return [found[series_id] for series_id in series_ids]
 
 
@@ -237,10 +246,10 @@ def is_finished(connection: Connection, series_id: int, revision: int = 1) -> bo
     row = connection.execute(sa.select(series.c.state, series.c.revision).where(series.c.id == series_id)).one()
     if row.state not in SERIES_ENDED or row.revision < revision:
         return False
-    jobs_open = sa.exists().where(job.c.series_id == series_id, job.c.state.not_in(JOB_ENDED))
+    jobs_open = sa.exists().where(uses([series_id]), job.c.state.not_in(JOB_ENDED))
     deliveries_open = sa.exists().where(
         delivery.c.job_id == job.c.id,
-        job.c.series_id == series_id,
+        uses([series_id]),
         delivery.c.state.not_in(DELIVERY_ENDED),
     )
     return not connection.execute(sa.select(sa.or_(jobs_open, deliveries_open))).scalar_one()

@@ -29,6 +29,7 @@ from gateway.store import outbox, timeline
 from gateway.store.database import now
 from gateway.store.tables import (
     association,
+    candidate,
     commitment,
     delivery,
     delivery_instance,
@@ -36,6 +37,7 @@ from gateway.store.tables import (
     event,
     instance,
     job,
+    job_input,
     quarantine,
     refusal,
     removal,
@@ -95,14 +97,18 @@ def _may_go(connection: Connection, limits: Limits) -> sa.ColumnElement[bool]:
         outbox_table.c.subject == sa.cast(series.c.id, sa.String) + ":" + sa.cast(series.c.revision, sa.String)
     )
     is_failure = [job.c.state == JobState.FAILED, job.c.superseded.is_(False)]
-    job_keeps = sa.exists().where(
-        job.c.series_id == series.c.id,
-        sa.or_(
-            job.c.state.not_in(JOB_ENDED),
-            _younger(job.c.finished_at, limits.files_s),
-            sa.and_(*is_failure, sa.true() if failed_s is None else _younger(job.c.finished_at, failed_s)),
-            job.c.id.in_(sa.select(outbox_table.c.subject)),
-        ),
+    of_job = sa.or_(
+        job.c.state.not_in(JOB_ENDED),
+        _younger(job.c.finished_at, limits.files_s),
+        sa.and_(*is_failure, sa.true() if failed_s is None else _younger(job.c.finished_at, failed_s)),
+        job.c.id.in_(sa.select(outbox_table.c.subject)),
+    )
+    job_keeps = sa.exists().where(job.c.series_id == series.c.id, of_job)
+    # the other series of a job: it may be asked to run again until it has ended well and its result is delivered
+    beside_keeps = sa.exists().where(
+        job_input.c.series_id == series.c.id,
+        job.c.id == job_input.c.job_id,
+        sa.or_(of_job, sa.exists().where(delivery.c.job_id == job.c.id, delivery.c.state.not_in(DELIVERY_ENDED))),
     )
     delivery_keeps = sa.exists().where(
         job.c.series_id == series.c.id,
@@ -130,6 +136,7 @@ def _may_go(connection: Connection, limits: Limits) -> sa.ColumnElement[bool]:
         sa.not_(waits),
         sa.not_(job_keeps),
         sa.not_(delivery_keeps),
+        sa.not_(beside_keeps),
     )
 
 
@@ -143,11 +150,13 @@ def purgeable_series(connection: Connection, limits: Limits, limit: int) -> list
 
 def keep_files(connection: Connection, job_id: str | sa.ScalarSelect[str]) -> bool:
     """Whether the files of the series of a job are here; they stay until the end of the transaction."""
-    wanted = sa.select(series.c.purged_at).join(job, job.c.series_id == series.c.id).where(job.c.id == job_id)
+    grid = sa.select(job.c.series_id).where(job.c.id == job_id)
+    others = sa.select(job_input.c.series_id).where(job_input.c.job_id == job_id)
+    wanted = sa.select(series.c.purged_at).where(series.c.id.in_(grid.union(others))).order_by(series.c.uid)
     if connection.dialect.name != "sqlite":
-        wanted = wanted.with_for_update(read=True, of=series)
-    row = connection.execute(wanted).one_or_none()
-    return row is not None and row.purged_at is None
+        wanted = wanted.with_for_update(read=True)
+    found = connection.execute(wanted).scalars().all()
+    return bool(found) and all(purged_at is None for purged_at in found)
 
 
 def files_of(connection: Connection, series_id: int) -> list[str]:
@@ -249,6 +258,7 @@ def forget_history(connection: Connection, limits: Limits, limit: int) -> int:
             .where(series.c.purged_at < now() - limits.history_s, series.c.state.in_(SERIES_ENDED))
             .where(~sa.exists().where(instance.c.series_id == series.c.id))
             .where(~_open_deliveries())
+            .where(~_is_beside_another())
             .order_by(series.c.purged_at)
             .limit(limit)
         ).scalars()
@@ -260,11 +270,21 @@ def forget_history(connection: Connection, limits: Limits, limit: int) -> int:
     connection.execute(sa.delete(delivery).where(delivery.c.job_id.in_(jobs)))
     connection.execute(sa.delete(derived).where(derived.c.job_id.in_(jobs)))
     connection.execute(sa.delete(event).where(event.c.series_id.in_(ids)))
+    connection.execute(sa.delete(candidate).where(candidate.c.series_id.in_(ids)))
+    connection.execute(sa.update(candidate).where(candidate.c.job_id.in_(jobs)).values(job_id=None))
+    connection.execute(sa.delete(job_input).where(job_input.c.job_id.in_(jobs)))
     connection.execute(sa.delete(job).where(job.c.series_id.in_(ids)))
     connection.execute(sa.delete(series).where(series.c.id.in_(ids)))
     empty = ~sa.exists().where(series.c.study_uid == study.c.uid)
     connection.execute(sa.delete(study).where(study.c.uid.in_(studies), empty))
     return len(ids)
+
+
+def _is_beside_another() -> sa.ColumnElement[bool]:
+    """A job of another series was made from this one too: that goes first, and the job with it."""
+    return sa.exists().where(
+        job_input.c.series_id == series.c.id, job.c.id == job_input.c.job_id, job.c.series_id != series.c.id
+    )
 
 
 def _open_deliveries() -> sa.ColumnElement[bool]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from gateway.domain.states import JobState, SeriesState, series_sources
-from gateway.store import outbox, timeline
-from gateway.store.database import now
+from gateway.domain.states import SeriesState, series_sources
+from gateway.store import candidates, outbox, timeline
+from gateway.store.candidates import NewCandidate
 from gateway.store.jobs import paths_of
-from gateway.store.tables import derived, job, series
+from gateway.store.new_jobs import NewJob, insert_job
+from gateway.store.tables import derived, series
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,6 @@ class SeriesToRoute:
     called_ae_title: str
     address: str
     paths: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
-    """What a matching rule asks for."""
-
-    rule_version_id: int
-    pipeline_id: str
-    options: Mapping[str, Any]
-    destinations: tuple[str, ...]
-    priority: int
 
 
 def series_to_route(connection: Connection, series_id: int, revision: int) -> SeriesToRoute | None:
@@ -74,58 +63,36 @@ def end_routing(
     attributes: Any,
     jobs: Sequence[NewJob],
     max_attempts: int,
+    roles: Sequence[NewCandidate] = (),
 ) -> bool:
-    """Write what routing decided, with its jobs, in one transaction. False when the series changed meanwhile."""
+    """Write what routing decided, with its jobs, in one transaction. False when the series changed meanwhile.
+
+    With `roles` that it takes in rules of several series, `state` is WAITING; it becomes what follows from them.
+    """
+    if roles:
+        candidates.lock(connection, to_route.study_uid)
     moved = connection.execute(
         sa.update(series)
         .where(
             series.c.id == to_route.id,
             series.c.revision == to_route.revision,
-            series.c.state.in_(series_sources(state)),
+            series.c.state.in_(series_sources(state) & {SeriesState.COMPLETE}),
         )
         .values(state=state, reason=reason, selection=selection, attributes=attributes)
     )
     outbox.claimed(connection, outbox.ROUTE, f"{to_route.id}:{to_route.revision}")
     if moved.rowcount == 0:
         return False
-    timeline.record(connection, to_route.id, "route", state.lower(), reason=reason)
+    if not roles:
+        timeline.record(connection, to_route.id, "route", state.lower(), reason=reason)
     for new in jobs:
         insert_job(connection, to_route.id, to_route.revision, new, max_attempts)
+    candidates.keep_only(connection, to_route.id, [one.job.rule_version_id for one in roles])
+    for one in roles:
+        candidates.enter(connection, to_route.study_uid, to_route.id, to_route.revision, one, max_attempts)
+    if roles:
+        candidates.settle(connection, to_route.study_uid)
     return True
-
-
-def insert_job(
-    connection: Connection, series_id: int, revision: int, new: NewJob, max_attempts: int, **detail: Any
-) -> str | None:
-    """Queue a job; its id, None when there is one of that rule version. `detail` goes to the timeline."""
-    job_id = str(uuid.uuid4())
-    inserted = connection.execute(
-        outbox.insert_for(connection, job)
-        .values(
-            id=job_id,
-            series_id=series_id,
-            revision=revision,
-            rule_version_id=new.rule_version_id,
-            pipeline_id=new.pipeline_id,
-            options=dict(new.options),
-            destinations=list(new.destinations),
-            priority=new.priority,
-            state=JobState.QUEUED,
-            attempt=0,
-            max_attempts=max_attempts,
-            not_before=now(),
-            progress=0.0,
-            superseded=False,
-            created_at=now(),
-        )
-        .on_conflict_do_nothing()
-        .returning(job.c.id)
-    ).scalar_one_or_none()
-    if inserted is None:
-        return None
-    timeline.record(connection, series_id, "route", "job made", job_id=job_id, pipeline=new.pipeline_id, **detail)
-    outbox.add(connection, outbox.PROCESS, job_id, priority=new.priority)
-    return job_id
 
 
 def route_again(connection: Connection, series_id: int, *, by: str) -> bool:
@@ -145,6 +112,7 @@ def route_again(connection: Connection, series_id: int, *, by: str) -> bool:
     ).one_or_none()
     if row is None:
         return False
+    candidates.ask_anew(connection, series_id)
     timeline.record(connection, series_id, "route", "asked for again", by=by)
     outbox.add(connection, outbox.ROUTE, f"{series_id}:{row.revision}")
     return True

@@ -1,7 +1,8 @@
 """The tables. Every time is seconds since the epoch, UTC; every path is relative to the spool.
 
 association --< instance >-- series >-- study
-rule_version --< job >-- series
+rule_version --< job >-- series;  job --< job_input >-- series, when it has several
+rule_version --< candidate >-- series
 job --< derived;  job --< delivery --< delivery_instance >-- derived
 outbox   work that waits to be announced or claimed
 event    what happened, in order: the timeline of a series
@@ -175,8 +176,9 @@ job = Table(
     "job",
     metadata,
     Column("id", String(36), primary_key=True),
-    Column("series_id", Key, ForeignKey("series.id"), nullable=False, index=True),
+    Column("series_id", Key, ForeignKey("series.id"), nullable=False, index=True),  # on whose grid the result lies
     Column("revision", Integer, nullable=False),
+    Column("partners", String(255), nullable=False, server_default=""),  # id:revision of its other series
     Column("rule_version_id", Key, ForeignKey("rule_version.id"), nullable=False),
     Column("pipeline_id", String(64), nullable=False),
     Column("options", JSON, nullable=False),
@@ -197,13 +199,44 @@ job = Table(
     Column("created_at", Float, nullable=False),
     Column("started_at", Float),
     Column("finished_at", Float),
-    UniqueConstraint("series_id", "revision", "rule_version_id"),
+    UniqueConstraint("series_id", "revision", "rule_version_id", "partners"),
     Index(None, "state", "lease_until"),
     Index(None, "created_at", "id"),
     Index(None, "state", "created_at", "id"),
     Index(None, "state", "priority", "created_at", "id"),
     Index(None, "pipeline_id", "created_at", "state"),
 )
+
+job_input = Table(  # every series of a job with several; one with a single series has none
+    "job_input",
+    metadata,
+    Column("job_id", String(36), ForeignKey("job.id"), primary_key=True),
+    Column("role", String(64), primary_key=True),
+    Column("series_id", Key, ForeignKey("series.id"), nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+)
+
+candidate = Table(  # a series that plays a role in a rule of several series
+    "candidate",
+    metadata,
+    Column("id", Key, primary_key=True),
+    Column("rule_version_id", Key, ForeignKey("rule_version.id"), nullable=False),
+    Column("study_uid", Uid, ForeignKey("study.uid"), nullable=False),
+    Column("series_id", Key, ForeignKey("series.id"), nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+    Column("role", String(64), nullable=False),
+    Column("wait_limit_s", Float, nullable=False),
+    Column("give_up_at", Float, nullable=False),
+    Column("end", String(16)),  # used, passed-over or gave-up; null while it waits
+    Column("missing", Text),  # roles that were not filled when the rule gave up
+    Column("job_id", String(36), ForeignKey("job.id")),  # the latest that it is used in
+    UniqueConstraint("rule_version_id", "series_id"),
+    Index(None, "study_uid", "rule_version_id"),
+    Index(
+        "ix_candidate_waiting", "give_up_at",
+        sqlite_where=text('"end" IS NULL'), postgresql_where=text('"end" IS NULL'),
+    ),
+)  # fmt: skip
 
 derived = Table(
     "derived",

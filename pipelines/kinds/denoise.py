@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pipelines.errors import Unsuitable, WeightsError
 from pipelines.intensity import IntensityMap
+from pipelines.kinds.hounsfield import AIR_HU, hounsfield_volume, mirrored
 from pipelines.result import Check, Progress, Result, timed
 from pipelines.spec import PipelineSpec
 from pipelines.volume import Volume, Voxels
@@ -21,8 +22,6 @@ BLOCK = 16  # side of the squares whose mean has to stay
 KEPT_HU = 2.0  # how far that mean may move, beyond what the noise itself had moved it
 _BODY_HU = (-300.0, 300.0)  # means of blocks within the body, lungs and bone apart
 _SCATTER = 0.01  # share of the blocks that may move further
-_AIR_HU = -1024.0
-_PLAUSIBLE_HU = (-4096.0, 32767.0)  # what scanners store, padding and metal on an extended scale included
 
 
 class Denoise:
@@ -48,14 +47,14 @@ class Denoise:
         """The result for the one volume; raises Unsuitable when it is not in HU or shows nothing."""
         seconds: dict[str, float] = {}
         with timed(seconds, "checks"):
-            volume = self._input(volumes)
+            volume = hounsfield_volume(volumes, self.spec)
             finite = np.isfinite(volume.voxels)
             shows = np.array(
                 [one.any() and np.ptp(each[one]) > 0 for each, one in zip(volume.voxels, finite, strict=True)]
             )
             if not shows.any():
                 raise Unsuitable("constant", "one value in every slice", "an image", "check the acquisition")
-        denoised = np.where(finite, volume.voxels, np.float32(_AIR_HU))
+        denoised = np.where(finite, volume.voxels, np.float32(AIR_HU))
         shifts: list[NDArray[np.float32]] = []
         indices = np.flatnonzero(shows)
         for done, index in enumerate(indices, start=1):
@@ -74,18 +73,6 @@ class Denoise:
         self._denoised(np.zeros((TILE, TILE), dtype=np.float32))
         return perf_counter() - started
 
-    def _input(self, volumes: Mapping[str, Volume]) -> Volume:
-        (contract,) = self.spec.inputs
-        if volumes.keys() != {contract.role}:
-            raise Unsuitable("roles", ", ".join(sorted(volumes)) or "none", contract.role)
-        volume = volumes[contract.role]
-        if volume.unit != "HU":
-            raise Unsuitable("unit", f"values in {volume.unit!r}", "HU", "the series needs Rescale Type HU")
-        low, high = float(np.fmin.reduce(volume.voxels, axis=None)), float(np.fmax.reduce(volume.voxels, axis=None))
-        if low < _PLAUSIBLE_HU[0] or high > _PLAUSIBLE_HU[1] or high < -500.0:
-            raise Unsuitable("hounsfield", f"{low:.0f} to {high:.0f} HU", "the HU of a body", "check the rescaling")
-        return volume
-
     @torch.inference_mode()
     def _denoised(self, noisy: NDArray[np.float32]) -> NDArray[np.float32]:
         """One slice in HU, (rows, columns)."""
@@ -94,7 +81,7 @@ class Denoise:
         unit = torch.from_numpy(self._scale.to_unit(noisy)).to(self._device)
         size = [-(-length // self.spec.geometry.multiple) * self.spec.geometry.multiple for length in (rows, columns)]
         for axis, length in enumerate(size):
-            unit = unit.index_select(axis, _mirrored(noisy.shape[axis], length, halo, self._device))
+            unit = unit.index_select(axis, mirrored(noisy.shape[axis], length, halo, self._device))
         result = noisy.copy()
         for top in range(0, rows, TILE):
             for left in range(0, columns, TILE):
@@ -145,10 +132,3 @@ def _blocks(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """(block rows, BLOCK, block columns, BLOCK)."""
     rows, columns = (length // BLOCK for length in image.shape)
     return image[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)
-
-
-def _mirrored(length: int, padded: int, halo: int, device: torch.device) -> Tensor:
-    """Indices of `length` pixels continued to `padded` and by `halo` on both sides, as mirror images."""
-    index = torch.arange(-halo, padded + halo, device=device)
-    folded = index.remainder(2 * length)
-    return torch.minimum(folded, 2 * length - 1 - folded)

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class PatchGAN(nn.Module):
-    """Logits (N, 1, H', W') for pairs of real_a (N, a, H, W) and B (N, b, H, W), one per overlapping patch.
+    """Logits (N, 1, H', W') for pairs of real_a (N, a, H, W) and B (N, b, H, W), or for B alone, one per patch.
 
-    in_channels  channels of real_a plus channels of B
+    in_channels  channels of real_a plus channels of B, or those of B alone
     layers       strided layers; 3 gives the 70 x 70 patch of Isola et al. 2017, section 6.1.2
     """
 
@@ -36,6 +36,6 @@ class PatchGAN(nn.Module):
                 side = side * block.stride[0] + block.kernel_size[0] - block.stride[0]
         return side
 
-    def forward(self, real_a: Tensor, b: Tensor) -> Tensor:
-        logits: Tensor = self.blocks(torch.cat((real_a, b), dim=1))
+    def forward(self, *images: Tensor) -> Tensor:
+        logits: Tensor = self.blocks(torch.cat(images, dim=1))
         return logits

@@ -41,7 +41,8 @@ class _Compartments:
     """Collects rows for the label maps: the tissues first, then one row for each vertebra and disc."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.rows = [vary(PROPERTIES[tissue], rng) for tissue in Tissue]
+        self.rows = [vary(PROPERTIES[tissue], rng) for tissue in Tissue if tissue != Tissue.DENSE_COLLAGEN]
+        self.rows.append(self.rows[Tissue.CORTEX])  # MR cannot tell them apart
         self.tissues = [int(tissue) for tissue in Tissue]
 
     def add(self, tissue: Tissue, row: Properties) -> int:

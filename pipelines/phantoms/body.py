@@ -120,10 +120,10 @@ def paint(body: AxialBody, grid: Grid) -> tuple[Plane, Labels]:
     textures = _textures(body, x, y)
     limits = {"skin": np.zeros_like(hu), "cavity": np.zeros_like(hu)}
     for name, shape in (("skin", body.skin), ("cavity", body.cavity)):
-        where, cover = _coverage(shape, x, y, grid.spacing_mm)
+        where, cover = coverage(shape, x, y, grid.spacing_mm)
         limits[name][where] = cover
     for shape in body.shapes:
-        where, cover = _coverage(shape, x, y, grid.spacing_mm)
+        where, cover = coverage(shape, x, y, grid.spacing_mm)
         if cover.size == 0:
             continue
         if shape.within:
@@ -138,7 +138,7 @@ def paint(body: AxialBody, grid: Grid) -> tuple[Plane, Labels]:
     return hu, labels
 
 
-def _coverage(shape: Shape, x: Plane, y: Plane, spacing_mm: float) -> tuple[tuple[slice, slice], Plane]:
+def coverage(shape: Shape, x: Plane, y: Plane, spacing_mm: float) -> tuple[tuple[slice, slice], Plane]:
     """Where `shape` may lie, and the share of each pixel there that it fills."""
     reach = max(shape.radii_mm) * (1.0 + sum(share for _, share, _ in shape.wobble)) + shape.edge_mm + spacing_mm
     columns = slice(*np.searchsorted(x, (shape.centre_mm[0] - reach, shape.centre_mm[0] + reach)))

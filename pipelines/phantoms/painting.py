@@ -151,7 +151,7 @@ def _paint_trunk(whole: _Slice, patient: SpinePatient, along: dict[str, Plane]) 
     behind = (whole.y > along["posterior_wall"] + 6) & (whole.y < along["fascia"] - 1.5)
     whole.paint(behind & (streaks > threshold), Tissue.FAT)
     whole.paint(behind & (lateral < SPINOUS_MM) & (streaks > -0.7), Tissue.FAT)
-    whole.paint((np.abs(whole.y - along["fascia"]) < 1.1), Tissue.CORTEX)
+    whole.paint((np.abs(whole.y - along["fascia"]) < 1.1), Tissue.DENSE_COLLAGEN)
     # the fat plane between two layers of the erector spinae
     layer = 0.62 * along["fascia"] + 0.38 * along["posterior_wall"] + 2 * coarse
     whole.paint(behind & (lateral > 6) & (np.abs(whole.y - layer) < 0.9 + 0.5 * medium), Tissue.FAT)
@@ -194,12 +194,12 @@ def _paint_canal(whole: _Slice, patient: SpinePatient, along: dict[str, Plane]) 
     whole.paint((depth > -8) & (depth < end) & (lateral < width + 3), Tissue.FAT)
     # lateral recess and foramina hold fat as far as the facets
     whole.paint((depth > -2) & (depth < 15) & (lateral >= width + 2) & (lateral < FACET_MM[1]), Tissue.FAT)
-    whole.paint((depth > -2) & (depth < 0.9) & (lateral < width + 3), Tissue.CORTEX)
+    whole.paint((depth > -2) & (depth < 0.9) & (lateral < width + 3), Tissue.DENSE_COLLAGEN)
     roundness = np.sqrt(np.clip(1.0 - (lateral / width) ** 2, 0.0, 1.0))
     half = 0.5 * along["sac_depth"]
     offset = depth - along["sac_front"] - half
     sac = (np.abs(offset) < half * roundness) & (half > 0.8)
-    whole.paint((np.abs(offset) < half * roundness + 0.5) & (half > 0.8), Tissue.CORTEX)
+    whole.paint((np.abs(offset) < half * roundness + 0.5) & (half > 0.8), Tissue.DENSE_COLLAGEN)
     whole.paint(sac, Tissue.CSF)
     _, medium = whole.texture
     below = whole.z < body.conus_z_mm + 6
@@ -254,7 +254,7 @@ def _paint_disc(part: _Slice, disc: Disc) -> None:
     height = disc.half_height_mm + swollen
     reach = depth + np.where(u > 0, disc.bulge_mm, 0.6 * disc.bulge_mm) * across
     annulus = (np.abs(u / reach) ** 3 + np.abs(v / height) ** 4 < 1) & (np.abs(part.x) < disc.half_width_mm)
-    part.paint(annulus & (np.abs(u) > reach - 1.6), Tissue.CORTEX)
+    part.paint(annulus & (np.abs(u) > reach - 1.6), Tissue.DENSE_COLLAGEN)
     part.paint(annulus & (np.abs(u) <= reach - 1.6), disc.annulus)
     if disc.protrusion_mm:
         back = (u - depth + 1.0) / (disc.protrusion_mm + 1.0)

@@ -40,6 +40,7 @@ class Tissue(IntEnum):
     HAEMANGIOMA = 22
     METASTASIS = 23
     BASIVERTEBRAL_VEIN = 24
+    DENSE_COLLAGEN = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ PROPERTIES: dict[Tissue, Properties] = {
     Tissue.FAT: Properties(900, 40, 0.80, 0.93, 0.05, "chosen: adipose tissue with septa and vessels"),
     Tissue.MUSCLE: Properties(940, 40, 0.80, 0.05, 0.05, "de Bazelaire 2004 (898/29 at 3 T); 860-900/50 at 1.5 T"),
     Tissue.CORTEX: Properties(600, 9, 0.12, 0.02, 0.0, "chosen: cortical bone and ligament, T2 5-15"),
+    Tissue.DENSE_COLLAGEN: Properties(600, 9, 0.12, 0.02, 0.0, "chosen: as cortex; fascia, dura, rim of a disc"),
     Tissue.MARROW: Properties(900, 45, 0.85, 0.35, 0.08, "Drake-Perez 2018 (bulk 515/101); Baum 2018 (fat fraction)"),
     Tissue.NUCLEUS: Properties(1165, 130, 0.80, 0.0, 0.0, "Drake-Perez 2018; by Pfirrmann grade in NUCLEUS_BY_GRADE"),
     Tissue.ANNULUS: Properties(750, 48, 0.55, 0.0, 0.0, "by Pfirrmann grade in ANNULUS_T2_MS"),

@@ -6,7 +6,8 @@ whatever is small is noise.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -59,6 +60,26 @@ def axial_body(seed: int, region: str | None = None, lesion_rate: float = 1.0, s
 
     Half of the patients got contrast agent. `lesion_rate` scales how many lesions there are.
     """
+    return axial_parts(seed, region, lesion_rate, scale).body
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AxialParts:
+    """A body with the ends of its groups: shapes[:wall], then organs, spine, small structure, lesions, the couch."""
+
+    body: AxialBody
+    spine_mm: Point  # the middle of the vertebral body
+    hu: Mapping[Matter, float]
+    ends: tuple[int, int, int, int, int]
+
+    def group(self, index: int) -> tuple[Shape, ...]:
+        """The shapes of one group: 0 the wall, 1 organs, 2 the spine, 3 small structure, 4 lesions, 5 the couch."""
+        bounds = (0, *self.ends, len(self.body.shapes))
+        return self.body.shapes[bounds[index] : bounds[index + 1]]
+
+
+def axial_parts(seed: int, region: str | None = None, lesion_rate: float = 1.0, scale: float = 1.0) -> AxialParts:
+    """The slice of `axial_body`, with what belongs to what."""
     rng = np.random.default_rng([seed, 20260202])
     drawn = str(rng.choice(REGIONS))
     region = drawn if region is None else region
@@ -66,13 +87,19 @@ def axial_body(seed: int, region: str | None = None, lesion_rate: float = 1.0, s
     half = (width, width * float(rng.uniform(0.6, 0.8)))
     painter = _Painter(rng, enhanced=bool(rng.random() < 0.5))
     skin, cavity, spine = _wall(painter, half, region)
+    wall = len(painter.shapes)
     {"chest": _chest, "abdomen": _abdomen, "pelvis": _pelvis}[region](painter, cavity, spine)
+    organs = len(painter.shapes)
     _spine(painter, spine)
+    column = len(painter.shapes)
     _small_structure(painter, half, cavity)
+    small = len(painter.shapes)
     _lesions(painter, cavity, spine, lesion_rate)
+    lesions = len(painter.shapes)
     _table(painter, half)
     texture = float(rng.uniform(0.4, 1.5))
-    return AxialBody(seed, region, tuple(painter.shapes), skin, cavity, half, texture, texture_fields(rng))
+    body = AxialBody(seed, region, tuple(painter.shapes), skin, cavity, half, texture, texture_fields(rng))
+    return AxialParts(body, spine, painter.hu, (wall, organs, column, small, lesions))
 
 
 def _wall(painter: _Painter, half: Point, region: str) -> tuple[Shape, Shape, Point]:

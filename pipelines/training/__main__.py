@@ -13,10 +13,10 @@ import torch
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from pipelines.intensity import Array
 from pipelines.training.pictures import draw_curves, draw_grid
 from pipelines.training.recipe import RECIPES, Recipe, read_recipe
 from pipelines.training.tasks import task_of
-from pipelines.training.trainer import translate
 
 log = logging.getLogger("pipelines.training")
 
@@ -82,9 +82,14 @@ def _train(recipe: Recipe, arguments: argparse.Namespace) -> None:
     draw_curves(trainer.log, arguments.out / "curves.png")
     generator = trainer.average.module
     samples = task.samples(trainer.validation)
-    rows = [(*real_a, translate(generator, real_a), real_b) for real_a, real_b in samples]
+    rows = [(*real_a, *_slices(trainer.delivered(generator, real_a)), *_slices(real_b)) for real_a, real_b in samples]
     draw_grid([[task.shown(image) for image in row] for row in rows], arguments.out / "grid.png")
     log.info("step %d after %.1f minutes, best validation L1 %.5f", trainer.step, trainer.seconds / 60, trainer.best_l1)
+
+
+def _slices(image: Array) -> list[Array]:
+    """The slices of a stack; a slice by itself."""
+    return list(image) if image.ndim == 3 else [image]
 
 
 if __name__ == "__main__":

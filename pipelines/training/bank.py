@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Choice
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipelines.intensity import Array, IntensityMap
 from pipelines.phantoms.acquisition import (
     OVERSAMPLING,
     Prescription,
+    Scanner,
     SliceAnatomy,
     draw_prescription,
     draw_scanner,
@@ -33,7 +35,7 @@ from pipelines.phantoms.tissues import (
     mix,
     vary,
 )
-from pipelines.training.recipe import Contrasts, IntensityScales, TranslationRecipe
+from pipelines.training.recipe import Contrasts, CycleRecipe, IntensityScales, TranslationRecipe
 
 MATRIX = 256
 SLICES = 17
@@ -60,7 +62,24 @@ class Bank:
         The posture is varied too.
         No mirror image is ever drawn, since front and back are not interchangeable in a sagittal slice.
         """
-        index = int(rng.integers(len(self.points)))
+        patient, anatomy, scanner = self.drawn(rng, crop)
+        moved = patient_moved(anatomy, len(contrasts.sources), rng)
+        sources = [
+            slice_signal(patient, here, DRAWN[name](rng, patient.fat.t1_ms), scanner, rng)
+            for name, here in zip(contrasts.sources, moved, strict=True)
+        ]
+        target = slice_signal(patient, anatomy, DRAWN[contrasts.target](rng, patient.fat.t1_ms), scanner, rng)
+        real_a = np.stack([windowed(source, scales.percentiles, scales.jitter, rng) for source in sources])
+        return real_a, target_map(scales).to_unit(target * np.float32(scales.reference))
+
+    def drawn(
+        self, rng: np.random.Generator, crop: int, among: Choice[int] | None = None
+    ) -> tuple[SpinePatient, SliceAnatomy, Scanner]:
+        """One slice of one visit: tissue constants, posture and scanner drawn anew. `among` names patients by index."""
+        if among is None:
+            index = int(rng.integers(len(self.points)))
+        else:
+            index = among[int(rng.integers(len(among)))] * self.slices_each + int(rng.integers(self.slices_each))
         patient = another_day(self.patients[index // self.slices_each], rng)
         prescription, scanner = self.prescriptions[index // self.slices_each], draw_scanner(rng)
         bias = receive_bias(patient, prescription, scanner)
@@ -71,14 +90,7 @@ class Bank:
             fine=texture[: len(rows), : len(rows)],
             bias=bias[rows[::OVERSAMPLING] // OVERSAMPLING, columns[::OVERSAMPLING, ::OVERSAMPLING] // OVERSAMPLING],
         )
-        moved = patient_moved(anatomy, len(contrasts.sources), rng)
-        sources = [
-            slice_signal(patient, here, DRAWN[name](rng, patient.fat.t1_ms), scanner, rng)
-            for name, here in zip(contrasts.sources, moved, strict=True)
-        ]
-        target = slice_signal(patient, anatomy, DRAWN[contrasts.target](rng, patient.fat.t1_ms), scanner, rng)
-        real_a = np.stack([_windowed(source, scales, rng) for source in sources])
-        return real_a, target_map(scales).to_unit(target * np.float32(scales.reference))
+        return patient, anatomy, scanner
 
 
 def protocols(contrasts: Contrasts, rng: np.random.Generator, fat_t1_ms: float) -> tuple[Sequence, ...]:
@@ -99,10 +111,10 @@ def patient_moved(anatomy: SliceAnatomy, series: int, rng: np.random.Generator) 
     return [*before, anatomy]
 
 
-def _windowed(source: Array, scales: IntensityScales, rng: np.random.Generator) -> Array:
+def windowed(source: Array, percentiles: tuple[float, float], jitter: float, rng: np.random.Generator) -> Array:
     """One source slice in [-1, 1]; the upper end of its scale is jittered, since a crop is not a series."""
-    scale = intensity.fit(source, scales.percentiles)
-    window = float(np.exp(scales.jitter * rng.standard_normal()))
+    scale = intensity.fit(source, percentiles)
+    window = float(np.exp(jitter * rng.standard_normal()))
     return IntensityMap(scale.low, scale.low + (scale.high - scale.low) * window).to_unit(source)
 
 
@@ -143,7 +155,7 @@ def another_day(patient: SpinePatient, rng: np.random.Generator) -> SpinePatient
     return replace(patient, compartments=tuple(rows), fat=fat)
 
 
-def build_bank(recipe: TranslationRecipe, folder: Path) -> Bank:
+def build_bank(recipe: TranslationRecipe | CycleRecipe, folder: Path) -> Bank:
     """The bank of `recipe`, painted at the first call and kept in `folder` for the next.
 
     About 70 ms a slice and 0.25 MiB each; the file's name holds what its content depends on.
@@ -153,7 +165,7 @@ def build_bank(recipe: TranslationRecipe, folder: Path) -> Bank:
     patients = [virtual_patient(seed, sets.lesion_rate) for seed in seeds]
     rngs = [np.random.default_rng([seed, 7]) for seed in seeds]
     prescriptions = tuple(draw_prescription(rng, SLICES) for rng in rngs)
-    path = folder / f"points-{seeds.start}-{len(seeds)}-{sets.train_slices}-{sets.lesion_rate}.npy"
+    path = folder / f"points-{len(Tissue)}-{seeds.start}-{len(seeds)}-{sets.train_slices}-{sets.lesion_rate}.npy"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines.training.ct_card import ct_sections
 from pipelines.training.dose_card import dose_sections, table
+from pipelines.training.fine_card import fine_sections
+from pipelines.training.thin_card import thin_sections
 
 START, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 SETS = {
@@ -34,7 +37,14 @@ def with_measurements(card: str, metrics: Mapping[str, Any]) -> str:
     if START not in card or END not in card:
         raise ValueError(f"card: found no {START} and {END}, expected both lines")
     before, after = card.split(START)[0], card.split(END)[1]
-    sections = dose_sections(metrics) if "bench" in metrics else _translation_sections(metrics)
+    if metrics.get("kind") == "thin-slice":
+        sections = thin_sections(metrics)
+    elif metrics.get("kind") == "super-resolve":
+        sections = fine_sections(metrics)
+    elif metrics.get("kind") == "cycle":
+        sections = ct_sections(metrics)
+    else:
+        sections = dose_sections(metrics) if "bench" in metrics else _translation_sections(metrics)
     return "\n".join([before + START, *sections, END + after])
 
 

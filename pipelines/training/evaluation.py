@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,21 @@ class _Reading:
     synthesised: float
 
 
-def evaluate(recipe: TranslationRecipe, run: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """Where the patients come from: those that baselines are fitted on, and the two sets that are measured."""
+
+    fitting: Callable[[int, TranslationRecipe], Visit]
+    held_out: Callable[[int, TranslationRecipe], Visit]
+    shifted: Callable[[int, TranslationRecipe], Visit]
+
+
+SERIES = Draws(
+    lambda seed, recipe: visit(seed, recipe, slices=5, lesion_rate=recipe.phantoms.lesion_rate), visit, shifted_visit
+)
+
+
+def evaluate(recipe: TranslationRecipe, run: Path, draws: Draws = SERIES) -> None:
     """Writes `run`/metrics.json: each method's similarity on two test sets, the differences, and what tissues became.
 
     "held_out" draws patients and scanners as training does, "shifted" as training never does: T1 and T2 of 3 T, another
@@ -49,8 +63,8 @@ def evaluate(recipe: TranslationRecipe, run: Path) -> None:
     generator = load_generator(recipe, run / BEST)
     sets = recipe.phantoms
     seeds = range(sets.train_first_seed, sets.train_first_seed + min(12, sets.train_patients))
-    fitting = [visit(seed, recipe, slices=5, lesion_rate=sets.lesion_rate) for seed in seeds]
-    pairs = [(one.real_a[index], one.real_b[index]) for one in fitting for index in range(5)]
+    fitting = [draws.fitting(seed, recipe) for seed in seeds]
+    pairs = [pair for one in fitting for pair in zip(one.real_a, one.real_b, strict=True)]
     methods: dict[str, Method] = {GENERATOR: partial(translate, generator), **fit_baselines(pairs, recipe.seed)}
     report: dict[str, object] = {
         "pipeline": recipe.id,
@@ -59,7 +73,7 @@ def evaluate(recipe: TranslationRecipe, run: Path) -> None:
         "target": recipe.contrasts.target,
         "data_range": UNIT_RANGE,
     }
-    for name, draw in (("held_out", visit), ("shifted", shifted_visit)):
+    for name, draw in (("held_out", draws.held_out), ("shifted", draws.shifted)):
         visits = (draw(seed, recipe) for seed in range(sets.test_first_seed, sets.test_first_seed + sets.test_patients))
         report[name] = _measure(visits, methods, recipe, run / f"{name}.png")
         log.info("%s measured", name)
@@ -78,7 +92,7 @@ def _measure(
             scores[name].append(asdict(compare(fake_b, one.real_b, UNIT_RANGE)))
             if name == GENERATOR:
                 _read(one, fake_b, recipe.intensity.full_scale, readings)
-                middle = one.real_a.shape[0] // 2 + number % 3
+                middle = min(one.real_a.shape[0] // 2 + number % 3, one.real_a.shape[0] - 1)
                 grid.append((*one.real_a[middle], fake_b[middle], one.real_b[middle]))
     draw_grid(grid[:6], picture)
     return {

@@ -31,7 +31,7 @@ class Pix2Pix(Trainer):
         generator = make_generator(recipe)
         judge = PatchGAN(len(recipe.contrasts.sources) + 1, sizes.ndf, sizes.layers)
         for network in (generator, judge):
-            network.apply(_initialise)
+            network.apply(initialise)
         if sizes.start:
             released = read_generator(RELEASED / sizes.start / WEIGHTS)
             generator.load_state_dict(with_sources_before(released, len(recipe.contrasts.sources) - 1))
@@ -77,7 +77,7 @@ def generator_parameters(recipe: TranslationRecipe) -> dict[str, int]:
     return {"in_channels": len(recipe.contrasts.sources), "out_channels": 1, "ngf": sizes.ngf, "downs": sizes.downs}
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """Weights N(0, 0.02) as pix2pix starts them."""
     if isinstance(module, nn.Conv2d):
         nn.init.normal_(module.weight, 0.0, 0.02)

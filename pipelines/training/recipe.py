@@ -13,7 +13,10 @@ RELEASED = Path(__file__).parents[2] / "weights"
 
 @dataclass(frozen=True, slots=True)
 class Contrasts:
-    """What goes in, one channel each in this order, and what comes out: names of `phantoms.sequences.DRAWN`."""
+    """What goes in, one channel each in this order, and what comes out: names of `phantoms.sequences.DRAWN`.
+
+    Of a recipe of the kind radiograph, what goes in is one and called X-ray.
+    """
 
     sources: tuple[str, ...]
     target: str
@@ -137,6 +140,102 @@ class HounsfieldScale:
 
 
 @dataclass(frozen=True, slots=True)
+class ThinSliceSchedule(Schedule):
+    """Pixels and their differences along z alone until `adversarial_from`, then with a discriminator."""
+
+    adversarial_from: int
+    pixel_weight: float
+    edge_weight: float
+    gan_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class ThinSliceSizes:
+    """Channels and residual blocks of the generator, and the channels of the discriminator's first layer."""
+
+    architecture: str
+    width: int
+    blocks: int
+    ndf: int
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeSets:
+    """Seeds of the virtual patients as above, and how their volumes are scanned.
+
+    `thickness_mm` is that of a thin slice; `doses` are those of the thick ones, as shares of a routine scan.
+    """
+
+    train_first_seed: int
+    train_patients: int
+    validation_first_seed: int
+    validation_patients: int
+    test_first_seed: int
+    test_patients: int
+    test_size: int  # pixels of a measured slice, a part of the field of view
+    thick_slices: int
+    stored: int  # pixels of a slice in training
+    patch: int
+    margin: int  # pixels along the rim of a patch that no loss looks at
+    doses: tuple[float, float]
+    cutoffs_per_mm: tuple[float, float]
+    pixel_spacing_mm: tuple[float, float]
+    thickness_mm: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class CycleSizes:
+    """Channels of both generators and their depth: blocks of a resnet, halvings of a unet; and the discriminators'.
+
+    `start` is a released pipeline of the same architecture whose weights training begins with; empty starts from noise.
+    """
+
+    architecture: str
+    ngf: int
+    depth: int
+    ndf: int
+    layers: int
+    start: str
+
+
+@dataclass(frozen=True, slots=True)
+class CycleSchedule(Schedule):
+    """Weights of the terms of CycleGAN, and the share of the steps that see a pair, where L1 takes their place."""
+
+    paired_share: float
+    gan_weight: float
+    cycle_weight: float
+    identity_share: float  # of the weight of the cycle
+    structure_weight: float
+    l1_weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class CtScales:
+    """Percentiles that scale a source series, the HU that become -1 and 1, and the noise of a CT in training."""
+
+    percentiles: tuple[float, float]
+    jitter: float  # relative SD of the source scale in training
+    hu: tuple[float, float]
+    noise_hu: tuple[float, float]  # its SD is drawn from here
+
+
+@dataclass(frozen=True, slots=True)
+class CycleRecipe:
+    """Everything that a training run of a CT from an MR contrast depends on."""
+
+    id: str
+    version: str
+    kind: str
+    seed: int
+    contrasts: Contrasts
+    networks: CycleSizes
+    schedule: CycleSchedule
+    phantoms: PhantomSets
+    intensity: CtScales
+
+
+@dataclass(frozen=True, slots=True)
 class TranslationRecipe:
     """Everything that a training run of one contrast from others depends on."""
 
@@ -165,7 +264,63 @@ class DenoiseRecipe:
     intensity: HounsfieldScale
 
 
-Recipe = TranslationRecipe | DenoiseRecipe
+@dataclass(frozen=True, slots=True)
+class ThinSliceRecipe:
+    """Everything that a training run of thin slices from thick ones depends on."""
+
+    id: str
+    version: str
+    kind: str
+    seed: int
+    networks: ThinSliceSizes
+    schedule: ThinSliceSchedule
+    phantoms: VolumeSets
+    intensity: HounsfieldScale
+
+
+@dataclass(frozen=True, slots=True)
+class FineSets:
+    """Seeds of the virtual patients as above, and how their slices are acquired before they are made coarse.
+
+    `coverage` is the share of k-space of what a scanner draws elsewhere: a fine matrix is mostly interpolated.
+    """
+
+    train_first_seed: int
+    train_patients: int
+    train_slices: int  # from each patient
+    validation_first_seed: int
+    validation_patients: int
+    test_first_seed: int
+    test_patients: int
+    matrix: int  # of the fine slice
+    patch: int  # fine pixels
+    margin: int  # fine pixels along the rim of a patch that no loss looks at
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesScale:
+    """Percentiles that scale a slice, and the relative SD of that scale in training."""
+
+    percentiles: tuple[float, float]
+    jitter: float
+
+
+@dataclass(frozen=True, slots=True)
+class SuperResolutionRecipe:
+    """Everything that a training run of finer rows and columns depends on."""
+
+    id: str
+    version: str
+    kind: str
+    seed: int
+    networks: ThinSliceSizes
+    schedule: ThinSliceSchedule
+    phantoms: FineSets
+    intensity: SeriesScale
+
+
+Recipe = CycleRecipe | TranslationRecipe | DenoiseRecipe | ThinSliceRecipe | SuperResolutionRecipe
 _RECIPES: dict[str, tuple[Any, dict[str, Any]]] = {
     "translate": (
         TranslationRecipe,
@@ -177,6 +332,26 @@ _RECIPES: dict[str, tuple[Any, dict[str, Any]]] = {
             "intensity": IntensityScales,
         },
     ),
+    "radiograph": (
+        TranslationRecipe,
+        {
+            "contrasts": Contrasts,
+            "networks": NetworkSizes,
+            "schedule": TranslationSchedule,
+            "phantoms": PhantomSets,
+            "intensity": IntensityScales,
+        },
+    ),
+    "cycle": (
+        CycleRecipe,
+        {
+            "contrasts": Contrasts,
+            "networks": CycleSizes,
+            "schedule": CycleSchedule,
+            "phantoms": PhantomSets,
+            "intensity": CtScales,
+        },
+    ),
     "denoise": (
         DenoiseRecipe,
         {
@@ -184,6 +359,24 @@ _RECIPES: dict[str, tuple[Any, dict[str, Any]]] = {
             "schedule": DenoiseSchedule,
             "phantoms": BodySets,
             "intensity": HounsfieldScale,
+        },
+    ),
+    "thin-slice": (
+        ThinSliceRecipe,
+        {
+            "networks": ThinSliceSizes,
+            "schedule": ThinSliceSchedule,
+            "phantoms": VolumeSets,
+            "intensity": HounsfieldScale,
+        },
+    ),
+    "super-resolve": (
+        SuperResolutionRecipe,
+        {
+            "networks": ThinSliceSizes,
+            "schedule": ThinSliceSchedule,
+            "phantoms": FineSets,
+            "intensity": SeriesScale,
         },
     ),
 }

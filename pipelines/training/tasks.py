@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,29 @@ from torch import nn
 from pipelines.intensity import Array
 from pipelines.training.bank import build_bank
 from pipelines.training.body_bank import build_body_bank, draw_kernel, hounsfield_map, scanned
+from pipelines.training.ct_bank import build_ct_bank, ct_visit
+from pipelines.training.cyclegan import CycleGan, make_translator, translator_parameters
+from pipelines.training.fine_bank import build_fine_bank, validation_slices
 from pipelines.training.pix2pix import Pix2Pix, generator_parameters, make_generator
-from pipelines.training.recipe import DenoiseRecipe, Recipe, TranslationRecipe
+from pipelines.training.radiograph_bank import (
+    build_radiograph_bank,
+    radiograph_visit,
+    shifted_radiograph_visit,
+    validation_radiographs,
+)
+from pipelines.training.recipe import (
+    CycleRecipe,
+    DenoiseRecipe,
+    Recipe,
+    SuperResolutionRecipe,
+    ThinSliceRecipe,
+    TranslationRecipe,
+)
+from pipelines.training.super_resolution import SuperResolution, edsr_parameters, make_edsr
+from pipelines.training.through_plane import ThroughPlane, make_thin_slices, thin_slice_parameters
 from pipelines.training.trainer import Pair, Trainer
 from pipelines.training.visits import visit
+from pipelines.training.volume_bank import build_volume_bank, validation_stacks
 from pipelines.training.wgan import WassersteinDenoiser, denoiser_parameters, make_denoiser
 
 WINDOW_HU = (-160.0, 240.0)  # soft tissue
@@ -48,6 +67,14 @@ class Task:
 
 def task_of(recipe: Recipe) -> Task:
     """The task of `recipe`."""
+    if isinstance(recipe, CycleRecipe):
+        return CYCLE
+    if isinstance(recipe, SuperResolutionRecipe):
+        return SUPER_RESOLVE
+    if isinstance(recipe, ThinSliceRecipe):
+        return THIN_SLICE
+    if recipe.kind == "radiograph":
+        return RADIOGRAPH
     return DENOISE if isinstance(recipe, DenoiseRecipe) else TRANSLATE
 
 
@@ -55,6 +82,12 @@ def _pix2pix(recipe: TranslationRecipe, cache: Path, device: str) -> Trainer:
     bank = build_bank(recipe, cache)
     draw = partial(bank.pair, crop=recipe.phantoms.crop, contrasts=recipe.contrasts, scales=recipe.intensity)
     return Pix2Pix(recipe, draw, _visited(recipe), device)
+
+
+def _pix2pix_of_radiographs(recipe: TranslationRecipe, cache: Path, device: str) -> Trainer:
+    bank = build_radiograph_bank(recipe, cache)
+    draw = partial(bank.pair, crop=recipe.phantoms.crop, target=recipe.contrasts.target, scales=recipe.intensity)
+    return Pix2Pix(recipe, draw, list(validation_radiographs(recipe)), device)
 
 
 def _visited(recipe: TranslationRecipe) -> list[Pair]:
@@ -79,6 +112,32 @@ def _low_dose(recipe: DenoiseRecipe) -> list[Pair]:
     return pairs
 
 
+def _through_plane(recipe: ThinSliceRecipe, cache: Path, device: str) -> Trainer:
+    return ThroughPlane(recipe, build_volume_bank(recipe, cache).pair, validation_stacks(recipe), device)
+
+
+def _cycle(recipe: CycleRecipe, cache: Path, device: str) -> Trainer:
+    bank = build_ct_bank(recipe, cache)
+    return CycleGan(recipe, bank.unpaired, bank.paired, _with_ct(recipe), device)
+
+
+def _with_ct(recipe: CycleRecipe) -> list[Pair]:
+    sets = recipe.phantoms
+    seeds = range(sets.validation_first_seed, sets.validation_first_seed + sets.validation_patients)
+    visits = [ct_visit(seed, recipe, slices=3) for seed in seeds]
+    return [pair for one in visits for pair in zip(one.real_a, one.real_b, strict=True)]
+
+
+def _super_resolution(recipe: SuperResolutionRecipe, cache: Path, device: str) -> Trainer:
+    return SuperResolution(recipe, build_fine_bank(recipe, cache).pair, validation_slices(recipe), device)
+
+
+def _as_large(image: Array) -> Array:
+    """A coarse slice with its pixels repeated, a fine one as it is."""
+    times = max(1, 512 // image.shape[0])
+    return np.repeat(np.repeat(image, times, axis=0), times, axis=1)
+
+
 def _windowed(image: Array) -> Array:
     """The soft-tissue window of a CT slice that spans all HU."""
     hu = (image + 1.0) * 2047.5 - 1024.0
@@ -91,8 +150,36 @@ def _evaluate_translation(recipe: TranslationRecipe, run: Path) -> None:
     evaluate(recipe, run)
 
 
+def _evaluate_radiographs(recipe: TranslationRecipe, run: Path) -> None:
+    from pipelines.training.evaluation import Draws, evaluate
+
+    lesions = recipe.phantoms.lesion_rate
+    draws = Draws(
+        lambda seed, recipe: radiograph_visit(seed, recipe, lesions), radiograph_visit, shifted_radiograph_visit
+    )
+    evaluate(recipe, run, draws)
+
+
 def _evaluate_denoiser(recipe: DenoiseRecipe, run: Path) -> None:
     from pipelines.training.dose_evaluation import evaluate
+
+    evaluate(recipe, run)
+
+
+def _evaluate_cycle(recipe: CycleRecipe, run: Path) -> None:
+    from pipelines.training.ct_evaluation import evaluate
+
+    evaluate(recipe, run)
+
+
+def _evaluate_thin_slices(recipe: ThinSliceRecipe, run: Path) -> None:
+    from pipelines.training.thin_evaluation import evaluate
+
+    evaluate(recipe, run)
+
+
+def _evaluate_super_resolution(recipe: SuperResolutionRecipe, run: Path) -> None:
+    from pipelines.training.fine_evaluation import evaluate
 
     evaluate(recipe, run)
 
@@ -111,6 +198,13 @@ TRANSLATE = Task(
     ),
     half_precision_limit=0.01,
 )
+RADIOGRAPH = replace(
+    TRANSLATE,
+    trainer=_pix2pix_of_radiographs,
+    validation=lambda recipe: list(validation_radiographs(recipe)),
+    samples=lambda pairs: list(pairs[:6]),
+    evaluate=_evaluate_radiographs,
+)
 DENOISE = Task(
     trainer=_wasserstein,
     network=make_denoiser,
@@ -121,4 +215,37 @@ DENOISE = Task(
     evaluate=_evaluate_denoiser,
     scales=lambda recipe: ({"hu": list(recipe.intensity.hu)}, list(recipe.intensity.hu)),
     half_precision_limit=0.0005,  # 1 HU
+)
+THIN_SLICE = Task(
+    trainer=_through_plane,
+    network=make_thin_slices,
+    parameters=thin_slice_parameters,
+    validation=validation_stacks,
+    samples=lambda pairs: list(pairs[1::3][:6]),
+    shown=_windowed,
+    evaluate=_evaluate_thin_slices,
+    scales=lambda recipe: ({"hu": list(recipe.intensity.hu)}, list(recipe.intensity.hu)),
+    half_precision_limit=0.0005,  # 1 HU
+)
+CYCLE = Task(
+    trainer=_cycle,
+    network=make_translator,
+    parameters=translator_parameters,
+    validation=_with_ct,
+    samples=lambda pairs: list(pairs[:6]),
+    shown=lambda image: image,
+    evaluate=_evaluate_cycle,
+    scales=lambda recipe: ({"percentiles": list(recipe.intensity.percentiles)}, list(recipe.intensity.hu)),
+    half_precision_limit=0.01,  # 13 HU
+)
+SUPER_RESOLVE = Task(
+    trainer=_super_resolution,
+    network=make_edsr,
+    parameters=edsr_parameters,
+    validation=validation_slices,
+    samples=lambda pairs: list(pairs[:4]),
+    shown=_as_large,
+    evaluate=_evaluate_super_resolution,
+    scales=lambda recipe: ({"percentiles": list(recipe.intensity.percentiles)}, [0.0, 4095.0]),
+    half_precision_limit=0.01,
 )

@@ -113,14 +113,23 @@ class Trainer(ABC):
                 self.save(folder)
                 saved = now
             self.one_step()
-            if self.step % self.schedule.validate_every == 0:
+            if self.step % self.schedule.validate_every == 0 or self.step == self.schedule.steps:
                 self._validate(folder)
             told()
         self.save(folder)
 
-    def _pairs(self) -> tuple[Tensor, Tensor]:
+    def more_state(self) -> dict[str, object]:
+        """What a subclass carries from step to step beside the state of this class."""
+        return {}
+
+    def take_up(self, more: dict[str, object]) -> None:
+        """Takes up what `more_state` gave; raises ValueError for the checkpoint of another kind of training."""
+        if more:
+            raise ValueError(f"checkpoint: found {', '.join(more)}, expected nothing beside the common state")
+
+    def _pairs(self, draw: Callable[[np.random.Generator], Pair] | None = None) -> tuple[Tensor, Tensor]:
         """A new batch: real_a (N, channels, H, W) and real_b (N, 1, H, W)."""
-        pairs = [self.draw(self.rng) for _ in range(self.schedule.batch)]
+        pairs = [(draw or self.draw)(self.rng) for _ in range(self.schedule.batch)]
         return (
             _batch([real_a for real_a, _ in pairs]).to(self.device),
             _batch([real_b[None] for _, real_b in pairs]).to(self.device),
@@ -148,10 +157,11 @@ class Trainer(ABC):
         """Adds a line to the log and keeps the averaged generator if it is the best so far."""
         generator = self.average.module
         distances = [
-            float(np.mean(np.abs(self._inside(translate(generator, real_a, self.device) - real_b))))
+            float(np.mean(np.abs(self._inside(self.delivered(generator, real_a) - real_b))))
             for real_a, real_b in self.validation
         ]
-        judge, generator_total, l1 = (float(total) / self.schedule.validate_every for total in self._sums)
+        steps = self.step - (self.log[-1].step if self.log else 0)
+        judge, generator_total, l1 = (float(total) / steps for total in self._sums)
         self._sums = np.zeros(3)
         line = Progress(self.step, self.seconds / 60, judge, generator_total, l1, float(np.mean(distances)))
         self.log.append(line)
@@ -164,9 +174,13 @@ class Trainer(ABC):
             writer.writeheader()
             writer.writerows(asdict(entry) for entry in self.log)
 
+    def delivered(self, generator: nn.Module, real_a: Array) -> Array:
+        """One slice as it would be delivered."""
+        return translate(generator, real_a, self.device)
+
     def _inside(self, image: Array) -> Array:
-        rows, columns = image.shape
-        return image[self.rim : rows - self.rim, self.rim : columns - self.rim]
+        rows, columns = image.shape[-2:]
+        return image[..., self.rim : rows - self.rim, self.rim : columns - self.rim]
 
     def save(self, folder: Path) -> None:
         """Writes the whole state, so that nothing but time is lost when the run stops here."""
@@ -177,6 +191,7 @@ class Trainer(ABC):
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
             "torch_rng": torch.get_rng_state(),
+            "more": self.more_state(),
             "counters": json.dumps(
                 {
                     "rng": self.rng.bit_generator.state,
@@ -203,6 +218,7 @@ class Trainer(ABC):
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(saved)
         torch.set_rng_state(state["torch_rng"].cpu())
+        self.take_up(state.get("more", {}))
         counters = json.loads(state["counters"])
         self.rng.bit_generator.state = counters["rng"]
         self.step, self.seconds, self.best_l1 = counters["step"], counters["seconds"], counters["best_l1"]
@@ -211,10 +227,11 @@ class Trainer(ABC):
 
 
 def translate(generator: nn.Module, real_a: Array, device: str = "cpu") -> Array:
-    """One slice (sources, H, W) through the generator: (H, W), all in [-1, 1]; H and W multiples of 2 ** downs."""
+    """One slice (sources, H, W) through the generator: (H, W), or (channels, H, W) of several, all in [-1, 1]."""
     with torch.inference_mode():
         fake_b: Tensor = generator(_batch([real_a]).to(device))
-    return np.asarray(fake_b[0, 0].cpu().numpy(), dtype=np.float32)
+    image = fake_b[0] if fake_b.shape[1] > 1 else fake_b[0, 0]
+    return np.asarray(image.cpu().numpy(), dtype=np.float32)
 
 
 def read_generator(path: Path) -> dict[str, Tensor]:

@@ -51,11 +51,21 @@ def visit(seed: int, recipe: TranslationRecipe, slices: int = SLICES, lesion_rat
 
 
 def shifted_visit(seed: int, recipe: TranslationRecipe) -> Visit:
-    """The same seeds where training never was: 3 T, another coil, more noise, lesions five times as often.
-
-    At 3 T, T1 is 1.2 times and T2 0.95 times that at 1.5 T (de Bazelaire et al. 2004); TI follows the fat.
-    """
+    """The same seeds where training never was: see `shifted_patient`; TI follows the fat."""
     rng = np.random.default_rng([seed, 17])
+    patient, scanner = shifted_patient(seed, rng)
+    sequences = [
+        sequence if sequence.ti_ms is None else replace(sequence, ti_ms=null_ti_ms(patient.fat.t1_ms, sequence.tr_ms))
+        for sequence in protocols(recipe.contrasts, rng, patient.fat.t1_ms)
+    ]
+    return scan(patient, draw_prescription(rng, SLICES), scanner, sequences, recipe.intensity)
+
+
+def shifted_patient(seed: int, rng: np.random.Generator) -> tuple[SpinePatient, Scanner]:
+    """A patient and a scanner as training never sees them: 3 T, another coil, more noise, five times as many lesions.
+
+    At 3 T, T1 is 1.2 times and T2 0.95 times that at 1.5 T (de Bazelaire et al. 2004).
+    """
     patient = virtual_patient(seed, lesion_rate=5.0)
     rows = tuple(replace(row, t1_ms=1.2 * row.t1_ms, t2_ms=0.95 * row.t2_ms) for row in patient.compartments)
     fat = FatCompartment(1.2 * patient.fat.t1_ms, 0.95 * patient.fat.t2_ms)
@@ -67,11 +77,7 @@ def shifted_visit(seed: int, recipe: TranslationRecipe) -> Visit:
         coil_strength=1.0,
         shading=(float(rng.normal(0.3, 0.1)), float(rng.normal(0, 0.2)), float(rng.normal(0, 0.15))),
     )
-    sequences = [
-        sequence if sequence.ti_ms is None else replace(sequence, ti_ms=null_ti_ms(patient.fat.t1_ms, sequence.tr_ms))
-        for sequence in protocols(recipe.contrasts, rng, patient.fat.t1_ms)
-    ]
-    return scan(patient, draw_prescription(rng, SLICES), scanner, sequences, recipe.intensity)
+    return patient, scanner
 
 
 def scan(

@@ -28,7 +28,17 @@ from gateway.dicom.marks import missing_mark
 from gateway.domain.states import DELIVERY_ENDED, JOB_ENDED, SERIES_ENDED, DeliveryState, JobState, SeriesState
 from gateway.settings import Settings
 from gateway.store.database import Database
-from gateway.store.tables import delivery, delivery_instance, derived, destination, instance, job, quarantine, series
+from gateway.store.tables import (
+    delivery,
+    delivery_instance,
+    derived,
+    destination,
+    instance,
+    job,
+    job_input,
+    quarantine,
+    series,
+)
 
 _NEEDS_A_REASON = {
     SeriesState.UNMATCHED, SeriesState.BLOCKED, SeriesState.FAILED,
@@ -153,6 +163,7 @@ class _Truth:
     deliveries: list[Any]
     expected: dict[str, list[Any]]  # delivery id -> delivery_instance rows
     reasons: dict[str, str]  # destination -> why it takes nothing now
+    inputs: list[Any]  # job_input rows: the series of jobs that have several
 
     @classmethod
     def read(cls, settings: Settings) -> _Truth:
@@ -170,6 +181,7 @@ class _Truth:
                 {row.sop_instance_uid: row for row in rows(instance)}, rows(quarantine),
                 {row.id: row for row in rows(job)}, {row.id: row for row in rows(derived)}, rows(delivery), expected,
                 {row.name: row.hold_reason or row.error for row in rows(destination)},
+                rows(job_input),
             )  # fmt: skip
         database.close()
         return found
@@ -252,13 +264,17 @@ def _check_whole(report: Report, truth: _Truth, row: Any) -> None:
         report.add(Promise.WHOLE, f"series {row.uid}: counts {row.instances} instances and has {len(sources)}")
     if row.state != SeriesState.ROUTED:
         return
-    last = [item for item in truth.jobs.values() if item.series_id == row.id and item.revision == row.revision]
+    beside = {item.job_id for item in truth.inputs if (item.series_id, item.revision) == (row.id, row.revision)}
+    alone = [item for item in truth.jobs.values() if (item.series_id, item.revision) == (row.id, row.revision)]
+    # a later revision of its partner may have superseded one of several series, but not the last
+    several = [truth.jobs[job_id] for job_id in beside if not truth.jobs[job_id].superseded]
+    last = [item for item in alone if item.id not in beside] + several
     if not last:
         report.add(Promise.WHOLE, f"series {row.uid}: ROUTED, and revision {row.revision} has no job")
     for one in last:
         if one.superseded or one.state == JobState.SUPERSEDED:
             report.add(Promise.WHOLE, f"job {one.id}: superseded, and no later revision of {row.uid} is there")
-        if one.state != JobState.SUCCEEDED:
+        if one.state != JobState.SUCCEEDED or one.series_id != row.id:
             continue
         used = {item.source_sop_instance_uid for item in truth.derived.values() if item.job_id == one.id}
         if used != sources:

@@ -91,7 +91,8 @@ export function grey(frame, window) {
   return picture(frame.rows, frame.columns, (at) => bright[at] * 0x010101);
 }
 
-// Synthetic less source: orange where the synthetic one is higher, blue where it is lower.
+// Synthetic less source: orange where the synthetic one is higher, blue where it is lower. It has the pixels of the
+// finer side; under each lies that of the other in which it lies.
 export function difference(source, synthetic, state, isSameUnit) {
   const value = (frame, window) => {
     if (!isSameUnit) {
@@ -101,8 +102,15 @@ export function difference(source, synthetic, state, isSameUnit) {
     return (at) => frame.stored[at] * frame.slope + frame.intercept;
   };
   const [before, after] = [value(source, state.windows.source), value(synthetic, state.windows.synthetic)];
-  return picture(source.rows, source.columns, (at) => {
-    const part = Math.max(-1, Math.min(1, (after(at) - before(at)) / state.range));
+  const { rows, columns } = source.columns > synthetic.columns ? source : synthetic;
+  const within = (frame) => {
+    if (frame.columns === columns) return (at) => at;
+    const times = columns / frame.columns;
+    return (at) => Math.floor(Math.floor(at / columns) / times) * frame.columns + Math.floor((at % columns) / times);
+  };
+  const [inSource, inSynthetic] = [within(source), within(synthetic)];
+  return picture(rows, columns, (at) => {
+    const part = Math.max(-1, Math.min(1, (after(inSynthetic(at)) - before(inSource(at))) / state.range));
     const [red, green, blue] = part > 0 ? [255, 150, 40] : [70, 150, 255];
     const mix = (full) => Math.round(24 + (full - 24) * Math.abs(part));
     return (mix(blue) << 16) | (mix(green) << 8) | mix(red);

@@ -166,7 +166,7 @@ class Viewer {
     if (this.state.mode === "swipe") {
       this.paintSwipe(context, source, synthetic);
       this.label(context, "right of the line");
-    } else if (source && synthetic && source.rows === synthetic.rows && source.columns === synthetic.columns) {
+    } else if (source && synthetic && source.rows * synthetic.columns === synthetic.rows * source.columns) {
       this.paint(context, difference(source, synthetic, this.state, this.isSameUnit), "source");
       const { range } = this.state;
       const unit = this.sides.unit;
@@ -203,7 +203,7 @@ class Viewer {
     const count = this.sides.slices.length;
     const pair = this.sides.slices[slice];
     const number = (pair.synthetic ?? pair.source).number;
-    const at = (pair.source ?? pair.synthetic).position_mm;
+    const at = pair.synthetic?.position_mm ?? pair.source?.position_mm ?? null;
     const image = number === null ? "" : `, image ${number}`;
     const text = `${slice + 1} of ${count}${image}${at === null ? "" : `, at ${at.toFixed(1)} mm`}`;
     document.getElementById("slice").value = slice + 1;

@@ -115,6 +115,7 @@
 
   function current() {
     const rule = { ...definition, when: tableOf(tree) };
+    if (definition.inputs && tree.children && tree.children.length === 0) delete rule.when;
     for (const input of editor.querySelectorAll("[data-key]")) {
       rule[input.dataset.key] = input.type === "checkbox" ? input.checked : input.value;
     }

@@ -121,12 +121,13 @@ def test_the_same_by_the_api(web: Running) -> None:
 
 
 def test_what_workers_report_and_what_a_self_test_found(web: Running, operator: httpx.Client) -> None:
-    held = {"t2-to-stir": {"version": "1.0.0", "loaded": True, "warm": True, "seconds": 1.5},
+    held = {"t2-to-stir": {"version": "1.0.0", "loaded": True, "warm": True, "seconds": 1.5, "runtime": "onnxruntime"},
             "ct-denoise": {"version": "1.0.0", "error": "weights are gone"}}  # fmt: skip
     heartbeats.Heart(web.database, "process-0@host", device="cuda:0", pipelines=held)
     heartbeats.Heart(web.database, "transfer-0@host")
     page = operator.get(STIR).text
     assert "cuda:0" in page
+    assert "warm, computed by onnxruntime" in page
     assert "transfer-0" not in page
     assert "It was never tested here" in page
     assert "weights are gone" in operator.get("/pipelines/ct-denoise").text

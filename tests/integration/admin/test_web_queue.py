@@ -22,7 +22,7 @@ from gateway.settings import Destination, Node, Settings
 from gateway.store import deliveries, destinations, intake, jobs, judgement, people, routing, rulebook, tables
 from gateway.store.database import Database
 from gateway.store.intake import Arrived
-from gateway.store.routing import NewJob
+from gateway.store.new_jobs import NewJob
 
 RULE = {
     "name": "stir", "pipeline": "t2-to-stir", "destinations": ["pacs"],

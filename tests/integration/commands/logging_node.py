@@ -93,7 +93,7 @@ def main(folder: Path) -> None:
         assemble(database, Policy(0.05, 0.05, 0.1))
         assert time.monotonic() < until, "a series stays open"
         time.sleep(0.01)
-    route = Route(database, spool, own_identity(settings), max_attempts=1)
+    route = Route(database, spool, own_identity(settings), settings.models_dir, max_attempts=1)
     for subject in waiting(database, outbox.ROUTE):
         route(subject)
     process = Process(database, spool, settings, Catalog.read(settings.models_dir), refuse_to_load, "process-0")

@@ -103,7 +103,10 @@ class Line:
 
     def route(self) -> None:
         """Route every series that waits for it."""
-        stage = Route(self.database, self.spool, own_identity(self.settings), self.settings.process.max_attempts)
+        settings = self.settings
+        stage = Route(
+            self.database, self.spool, own_identity(settings), settings.models_dir, settings.process.max_attempts
+        )
         for subject in self.announced(outbox.ROUTE):
             stage(subject)
 

@@ -177,9 +177,11 @@ def test_run_by_hand_is_refused_with_the_reason(start: Start, series: Series, ma
     assert "found nowhere; expected one of archive, pacs" in refusal(1, "t2-to-stir", "nowhere")
     assert line.send(results(line)).is_delivered  # the result comes back
     line.assemble()
-    assert "found it COMPLETE; expected ROUTED or UNMATCHED; wait until it is complete" in refusal(2)
+    assert "found it COMPLETE; expected ROUTED, UNMATCHED or WAITING; wait until it is complete" in refusal(2)
     line.route()
-    assert "found it BLOCKED; expected ROUTED or UNMATCHED; what was synthesised is never a source" in refusal(2)
+    assert "found it BLOCKED; expected ROUTED, UNMATCHED or WAITING; what was synthesised is never a source" in refusal(
+        2
+    )
     with line.database.write() as connection:
         switches.disable(connection, "t2-to-stir", "1.0.0", by="ada", reason="a complaint")
     assert "disabled by ada" in refusal()

@@ -98,7 +98,9 @@ class Node:
 
     def route(self) -> None:
         """Route every series that waits for it."""
-        stage = Route(self.database, self._spool(), own_identity(self.settings), max_attempts=3)
+        stage = Route(
+            self.database, self._spool(), own_identity(self.settings), self.settings.models_dir, max_attempts=3
+        )
         for subject in self._waiting(outbox.ROUTE):
             stage(subject)
 

@@ -99,7 +99,7 @@ def test_version() -> None:
         (("jobs", "ls", "--state", "lost"), "'lost' is not one of 'queued', 'running'"),
         (("jobs", "ls", "--limit", "0"), "'--limit'"),
         (("worker", "--queue", "gpu"), "--queue: found 'gpu'; expected process or transfer"),
-        (("phantom", "out", "--sequence", "t3"), "--sequence: found 't3'; expected one of: t2w, stir"),
+        (("phantom", "out", "--sequence", "t3"), "--sequence: found 't3'; expected one of: t1w, t2w, stir"),
         (("send", "absent"), "does not exist"),
         (("rules", "apply", "absent.toml"), "does not exist"),
         (("--settings", "absent.toml", "status"), "found no file absent.toml; expected a TOML file"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 from command_node import Node
 
@@ -38,6 +41,18 @@ def test_show_says_what_it_takes_and_what_is_wrong(node: Node) -> None:
     assert "Hides marrow oedema" in out
     assert node("pipelines").out == node("pipelines", "ls").out
     assert node("pipelines", "show", "no-such").code == 3
+
+
+def test_a_model_that_ships_disabled_says_so(node: Node, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    released = node.settings.models_dir / STIR
+    shutil.copytree(released, tmp_path / "models" / STIR)
+    manifest = (released / "manifest.toml").read_text(encoding="utf-8").replace("enabled = true", "enabled = false")
+    (tmp_path / "models" / STIR / "manifest.toml").write_text(manifest, encoding="utf-8")
+    monkeypatch.setenv("ATHANOR_WEIGHTS_DIR", str(tmp_path / "models"))
+    (row,) = node("pipelines", "ls", "--json").json
+    assert (row["enabled"], row["enabled_in_manifest"]) == (False, False)
+    assert "disabled" in node("pipelines", "ls").out
+    assert "disabled in its manifest" in node("pipelines", "show", STIR).out
 
 
 def test_settings_say_where_each_came_from(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,6 +48,7 @@ def test_a_plain_series(tmp_path):
         burned_in=None,
         synthetic=False,
         patient_age_years=45.0,
+        slice_thickness_mm=3.6,
     )
 
 

@@ -112,6 +112,13 @@ def test_a_series_takes_the_first_of_two_roles(lookup: Lookup, association: Asso
     assert select([asked], lookup, association).winners[0].role == "one"
 
 
+def test_a_rule_that_gave_up_lets_the_rules_behind_it_decide(lookup: Lookup, association: AssociationFacts) -> None:
+    rules = [rule("both", inputs=T1_AND_T2, wait_limit_s=600), rule("alone"), rule("last")]
+    first, second, third = select(rules, lookup, association, given_up={"both": "T1W"}).evaluations
+    assert (first.outcome, first.reason, first.role) == (Outcome.GAVE_UP, "T1W", "T2W")
+    assert (second.outcome, third.outcome) == (Outcome.WON, Outcome.SHADOWED)
+
+
 @pytest.mark.parametrize("when", [CT, None])
 def test_a_series_without_a_role_or_without_the_common_condition(
     when: Equals | None, lookup: Lookup, association: AssociationFacts
@@ -185,6 +192,8 @@ def activate(asked: Rule) -> None:
         rule(when=Equals("source_address", "10.0.0.1")),
         rule(when=None, inputs=(RuleInput("T2W", MR),)),
         rule(destinations=("pacs", "research")),
+        rule(pipeline="t1-t2-to-stir", inputs=T1_AND_T2, wait_limit_s=60),
+        rule(pipeline="t1-t2-to-stir", inputs=(T2W, T1W), wait_limit_s=60),
     ],
 )
 def test_rules_that_may_be_activated(asked: Rule) -> None:
@@ -197,10 +206,10 @@ def test_rules_that_may_be_activated(asked: Rule) -> None:
         (rule(pipeline="t2-to-stirr"), "pipeline: found t2-to-stirr; expected one of .*did you mean t2-to-stir?"),
         (rule(destinations=("pacs", "cloud")), "destinations: found cloud; expected one of pacs, research"),
         (rule(when=Equals("Modallity", "MR")), "rule any-mr: attribute: found Modallity; did you mean Modality?"),
-        (rule(inputs=T1_AND_T2, wait_limit_s=60), "found inputs T1W, T2W; expected one, because a Job starts from one"),
-        (rule(pipeline="t1-t2-to-stir"), "found inputs T1W, T2W; expected one"),
-        (rule(pipeline="t1-t2-to-stir", inputs=T1_AND_T2, wait_limit_s=60), "found inputs T1W, T2W; expected one"),
-        (rule(inputs=(RuleInput("T1W", MR),)), "inputs: found role T1W; expected T2W, the input of t2-to-stir"),
+        (rule(inputs=T1_AND_T2, wait_limit_s=60), "inputs: found T1W, T2W; expected T2W, the inputs of t2-to-stir"),
+        (rule(pipeline="t1-t2-to-stir"), "inputs: found none; expected T1W, T2W, .* each with its condition"),
+        (rule(pipeline="t1-t2-to-stir", inputs=(T1W,)), "inputs: found T1W; expected T1W, T2W"),
+        (rule(inputs=(RuleInput("T1W", MR),)), "inputs: found T1W; expected T2W, the inputs of t2-to-stir"),
     ],
 )
 def test_rules_that_may_not_be_activated(asked: Rule, error: str) -> None:

@@ -10,7 +10,7 @@ from pydicom.datadict import tag_for_keyword
 
 from gateway.domain.comparisons import COMPARISONS
 from gateway.domain.conditions import ASSOCIATION_ATTRIBUTES, AssociationFacts, Values
-from gateway.domain.rules import PRIORITIES, evaluate, require_activatable
+from gateway.domain.rules import PRIORITIES, evaluate, require_activatable, select
 from gateway.errors import ConfigurationError
 from gateway.store.rules_file import format_rules, parse_rules, read_rules
 
@@ -30,15 +30,32 @@ def examples() -> list[str]:
 
 
 def test_the_seed_can_be_activated() -> None:
-    (seed,) = read_rules(SEED)
-    require_activatable(seed, roles={"t2-to-stir": ("T2W",)}, destinations={"pacs"}, resolve_attribute=resolve_keyword)
-    assert parse_rules(format_rules([seed])) == (seed,)
+    rules = read_rules(SEED)
+    roles = {"t1t2-to-stir": ("T1W", "T2W"), "t2-to-stir": ("T2W",)}
+    assert [rule.name for rule in rules] == list(roles)
+    for rule in rules:
+        require_activatable(rule, roles=roles, destinations={"pacs"}, resolve_attribute=resolve_keyword)
+    assert parse_rules(format_rules(rules)) == rules
 
 
 def test_the_seed_matches_what_is_meant(sagittal_t2w: dict[str, Values], association: AssociationFacts) -> None:
-    (seed,) = read_rules(SEED)
-    trace = evaluate(seed, sagittal_t2w.get, association)
-    assert trace.matched, trace.text
+    for rule in read_rules(SEED):
+        trace = evaluate(rule, sagittal_t2w.get, association)
+        assert trace.matched, trace.text
+
+
+def test_the_seed_takes_both_contrasts_and_the_t2w_alone_when_no_t1w_comes(
+    sagittal_t2w: dict[str, Values], association: AssociationFacts
+) -> None:
+    both, alone = read_rules(SEED)
+    sagittal_t1w = sagittal_t2w | {
+        "RepetitionTime": (550.0,), "EchoTime": (11.0,), "SeriesDescription": ("t1_tse_sag",)
+    }  # fmt: skip
+    for series, role in ((sagittal_t2w, "T2W"), (sagittal_t1w, "T1W")):
+        (winner,) = select((both, alone), series.get, association).winners
+        assert (winner.rule.name, winner.role) == ("t1t2-to-stir", role)
+    (fallen,) = select((both, alone), sagittal_t2w.get, association, given_up={"t1t2-to-stir": "T1W"}).winners
+    assert fallen.rule.name == "t2-to-stir"
 
 
 @pytest.mark.parametrize(
@@ -64,14 +81,15 @@ def test_the_seed_matches_what_is_meant(sagittal_t2w: dict[str, Values], associa
 def test_the_seed_leaves_other_series_alone(
     change: dict[str, Values], sagittal_t2w: dict[str, Values], association: AssociationFacts
 ) -> None:
-    (seed,) = read_rules(SEED)
-    assert not evaluate(seed, (sagittal_t2w | change).get, association).matched
+    for rule in read_rules(SEED):
+        trace = evaluate(rule, (sagittal_t2w | change).get, association)
+        assert not trace.matched, rule.name
 
 
 def test_the_seed_finds_the_spine_by_name_where_the_body_part_is_missing(
     sagittal_t2w: dict[str, Values], association: AssociationFacts
 ) -> None:
-    (seed,) = read_rules(SEED)
+    _, seed = read_rules(SEED)
     del sagittal_t2w["BodyPartExamined"]
     assert not evaluate(seed, sagittal_t2w.get, association).matched
     sagittal_t2w["ProtocolName"] = ("L-Spine T2 sag",)

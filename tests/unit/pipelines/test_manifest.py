@@ -33,6 +33,23 @@ def test_a_complete_manifest(write_model):
         spec.input("T1W")
 
 
+def _second_input(manifest, *, grid):
+    first = manifest["inputs"][0]
+    first["grid"] = grid == "both"
+    manifest["inputs"].append({**first.unwrap(), "role": "T1W", "grid": grid in ("second", "both")})
+    manifest["generator"]["parameters"]["in_channels"] = 2
+
+
+@pytest.mark.parametrize(("grid", "role"), [("none", "T2W"), ("second", "T1W")])
+def test_one_of_several_inputs_gives_the_grid(write_model, grid, role):
+    assert read_manifest(write_model(lambda manifest: _second_input(manifest, grid=grid))).grid_role == role
+
+
+def test_two_inputs_cannot_both_give_the_grid(write_model):
+    with pytest.raises(ManifestError, match=r"inputs: found several with grid = true, expected one at most"):
+        read_manifest(write_model(lambda manifest: _second_input(manifest, grid="both")))
+
+
 def test_the_example_in_the_documentation_is_complete(write_model):
     _, _, example = (pipelines.spec.__doc__ or "").partition("::\n")
     manifest = tomlkit.parse("\n".join(line.removeprefix("    ") for line in example.splitlines()))

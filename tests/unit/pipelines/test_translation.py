@@ -144,7 +144,7 @@ def test_a_warm_pipeline_gives_the_same(released, volume):
 
 
 MISFITS = {
-    "architecture": (lambda m: m["generator"].update(architecture="resnet"), "architecture: found 'resnet'"),
+    "architecture": (lambda m: m["generator"].update(architecture="perceptron"), "architecture: found 'perceptron'"),
     "parameter": (lambda m: m["generator"]["parameters"].update(colour=1), "does not take"),
     "value": (lambda m: m["generator"]["parameters"].update(downs=1), "does not take"),
     "channels": (lambda m: m["generator"]["parameters"].update(in_channels=3), "does not take"),

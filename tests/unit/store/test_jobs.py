@@ -49,7 +49,7 @@ def test_one_of_many_claimants_gets_the_job(database: Database, make_job: MakeJo
     assert len(claims) == 8
     assert len(won) == 1
     assert won[0].attempt == 1
-    assert len(won[0].paths) == 3
+    assert len(won[0].inputs[0].paths) == 3
 
 
 def test_a_routed_series_is_announced_and_its_claim_ends_the_announcing(database: Database, make_job: MakeJob) -> None:

@@ -20,7 +20,7 @@ def measured(database: Database) -> queues.Waiting:
 def test_an_empty_database_has_every_state_at_nothing(database: Database) -> None:
     waiting = measured(database)
     assert waiting.stages == {}
-    assert waiting.series == {"RECEIVING": 0, "COMPLETE": 0}
+    assert waiting.series == {"RECEIVING": 0, "COMPLETE": 0, "WAITING": 0}
     assert waiting.jobs == {"QUEUED": 0, "RUNNING": 0}
     assert waiting.deliveries == {}
 

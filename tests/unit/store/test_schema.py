@@ -80,6 +80,38 @@ def test_rows_of_the_first_schema_survive_the_way_up_and_down_and_up_again(datab
     database.close()
 
 
+def test_a_schema_without_candidates_forgets_jobs_of_several_series_and_nothing_else(database: Database) -> None:
+    with database.write() as connection:
+        for name, row in _ROWS_OF_0001:
+            connection.execute(sa.insert(metadata.tables[name]).values(row))
+        partner = _ROWS_OF_0001[2][1] | {"id": 2, "uid": "2.25.9", "state": "WAITING"}
+        connection.execute(sa.insert(series).values(partner))
+        both = _ROWS_OF_0001[5][1] | {"id": "k", "partners": "2:1"}
+        connection.execute(sa.insert(metadata.tables["job"]).values(both))
+        inputs = [{"job_id": "k", "role": role, "series_id": of, "revision": 1} for of, role in ((1, "a"), (2, "b"))]
+        connection.execute(sa.insert(metadata.tables["job_input"]), inputs)
+        connection.execute(
+            sa.insert(metadata.tables["candidate"]).values(
+                rule_version_id=1, study_uid="2.25.1", series_id=2, revision=1, role="b", wait_limit_s=1.0,
+                give_up_at=1.0, job_id="k",
+            )
+        )  # fmt: skip
+    database.downgrade("0004")
+    earlier = sa.MetaData()
+    earlier.reflect(database.engine)
+    with database.read() as connection:
+        assert list(connection.execute(sa.select(earlier.tables["job"].c.id)).scalars()) == ["j"]
+        states = connection.execute(sa.select(series.c.id, series.c.state).order_by(series.c.id)).all()
+        assert [tuple(row) for row in states] == [(1, "ROUTED"), (2, "UNMATCHED")]
+        assert len(connection.execute(sa.select(earlier.tables["derived"].c.id)).all()) == 1
+    database.upgrade()
+    with database.engine.connect() as connection:
+        assert connection.execute(sa.select(metadata.tables["job"].c.partners)).scalar_one() == ""
+        if database.is_sqlite:
+            assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+            assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
+
+
 def _rows(database: Database, schema: sa.MetaData) -> dict[str, list[tuple[object, ...]]]:
     with database.read() as connection:
         return {
