@@ -69,7 +69,8 @@ def _boxes(axes: Any, tasks: Sequence[Task], results: Results, metric: str) -> N
     if metric == "mse":
         axes.set_yscale("log")
     if metric == "psnr_db" and present:
-        axes.legend(fontsize=7, frameon=False)
+        legend = axes.get_legend_handles_labels()
+        axes.figure.legend(*legend, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
 
 
 def _save(figure: Figure, path: Path) -> None:
