@@ -1,0 +1,66 @@
+"""A radiograph through the whole line by a rule: a plain Secondary Capture with all marks, and no place in a patient."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pydicom
+import pytest
+from behaviour import QUICK
+from modality import TO_PACS, MakeGateway, detail_of, series_uid, storescu
+
+from gateway.commands.phantom import write_phantom
+from gateway.commands.sandbox import SmallPacs
+
+RELEASED = Path(__file__).parents[2] / "weights"
+RULES = f"""{TO_PACS}
+[[rules]]
+name = "imagined"
+pipeline = "xray-to-t2"
+destinations = ["pacs"]
+when = {{ all = [{{ attribute = "Modality", equals = "DX" }}, {{ attribute = "ViewPosition", equals = "LL" }}] }}
+"""
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    """The models that ship, with the one for radiographs switched on."""
+    for name in ("t2-to-stir", "xray-to-t2"):
+        shutil.copytree(RELEASED / name, tmp_path / "models" / name)
+    manifest = tmp_path / "models" / "xray-to-t2" / "manifest.toml"
+    text = manifest.read_text(encoding="utf-8")
+    assert "enabled = false" in text, "it ships disabled"
+    manifest.write_text(text.replace("enabled = false", "enabled = true"), encoding="utf-8")
+    return tmp_path / "models"
+
+
+def test_a_radiograph_comes_back_without_a_position(
+    make_gateway: MakeGateway, pacs: SmallPacs, models: Path, tmp_path: Path
+) -> None:
+    node = make_gateway(
+        RULES,
+        weights_dir=str(models),
+        destinations={
+            "pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, "iod": "source", "label": False}
+        },
+        assemble=QUICK["assemble"],
+    )
+    paths = write_phantom(tmp_path / "xray", 31, "xray")
+    assert storescu(node.port, paths).returncode == 0
+    database = node.database()
+    try:
+        node.wait_until_finished(database, series_uid(paths), 90)
+        (job,) = detail_of(database, series_uid(paths))["jobs"]
+    finally:
+        database.close()
+    assert job["state"] == "SUCCEEDED", job["error"]
+    source = pydicom.dcmread(paths[0])
+    arrived = [pydicom.dcmread(file) for _, file in pacs.received]
+    (ds,) = [one for one in arrived if one.StudyInstanceUID == source.StudyInstanceUID]
+    assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7"  # though the destination prefers an MR Image
+    assert (ds.SyntheticData, ds.Modality, ds.Rows, ds.Columns) == ("YES", "MR", source.Rows, source.Columns)
+    assert "CAUTION" in ds.ImageComments
+    assert list(ds.PatientOrientation) == list(source.PatientOrientation)
+    assert "ImagePositionPatient" not in ds
+    assert "FrameOfReferenceUID" not in ds
