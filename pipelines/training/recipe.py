@@ -200,7 +200,7 @@ class CycleSizes:
 
 @dataclass(frozen=True, slots=True)
 class CycleSchedule(Schedule):
-    """Weights of the terms of CycleGAN, and the share of the steps that see a pair, where L1 takes their place."""
+    """Weights of the terms of CycleGAN, and the share of the steps that see a pair, with L1 and L2 in their place."""
 
     paired_share: float
     gan_weight: float
@@ -208,6 +208,7 @@ class CycleSchedule(Schedule):
     identity_share: float  # of the weight of the cycle
     structure_weight: float
     l1_weight: float
+    l2_weight: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class SuperResolution(Trainer):
         device: str = "cpu",
     ) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe = recipe
+        self.recipe, self.margin = recipe, recipe.phantoms.margin
         generator, judge = make_edsr(recipe), PatchGAN(2, recipe.networks.ndf, layers=2)
         draw_weights(generator)
         length = recipe.phantoms.patch // FACTOR
@@ -66,11 +66,6 @@ class SuperResolution(Trainer):
     def _back_projected(self, fine: Tensor, coarse: Tensor) -> Tensor:
         missing = coarse - self.down @ fine @ self.down.T
         return fine + self.up @ missing @ self.up.T
-
-    def _inner(self, patches: Tensor) -> Tensor:
-        """Without the rim, where the generator lacks neighbours that it will have in use."""
-        margin = self.recipe.phantoms.margin
-        return patches[..., margin:-margin, margin:-margin]
 
 
 def make_edsr(recipe: SuperResolutionRecipe) -> EDSR:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import l1_loss
 
 from pipelines.networks import GENERATORS, PatchGAN
@@ -29,7 +29,7 @@ class ThroughPlane(Trainer):
         device: str = "cpu",
     ) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe = recipe
+        self.recipe, self.margin = recipe, recipe.phantoms.margin
         generator, judge = make_thin_slices(recipe), PatchGAN(CONTEXT + FOLD, recipe.networks.ndf, layers=2)
         *inner, last = [module for module in generator.modules() if isinstance(module, nn.Conv2d)]
         for convolution in inner:
@@ -61,11 +61,6 @@ class ThroughPlane(Trainer):
         self._update(0, loss)
         self.judge.requires_grad_(True)
         self._count(on_judge, loss.item(), distance.item())
-
-    def _inner(self, stack: Tensor) -> Tensor:
-        """Without the rim, where the generator lacks neighbours that it will have in use."""
-        margin = self.recipe.phantoms.margin
-        return stack[..., margin:-margin, margin:-margin]
 
 
 def make_thin_slices(recipe: ThinSliceRecipe) -> nn.Module:

@@ -45,9 +45,11 @@ class Trainer(ABC):
     draw        gives one training pair from a random generator: float32 (channels, H, W) and (H, W) in [-1, 1]
     validation  pairs of whole slices that training never sees
     rim         pixels along the edge of validation slices that do not count
+    margin      the same for training patches
     """
 
     rim = 0
+    margin = 0
 
     def __init__(
         self,
@@ -134,6 +136,11 @@ class Trainer(ABC):
             _batch([real_a for real_a, _ in pairs]).to(self.device),
             _batch([real_b[None] for _, real_b in pairs]).to(self.device),
         )
+
+    def _inner(self, patches: Tensor) -> Tensor:
+        """Without the rim, where the generator lacks neighbours that it will have in use."""
+        rows, columns = patches.shape[-2:]
+        return patches[..., self.margin : rows - self.margin, self.margin : columns - self.margin]
 
     def _count(self, judge: float, generator: float, distance: float) -> None:
         """Ends a step."""

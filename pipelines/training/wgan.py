@@ -32,7 +32,7 @@ class WassersteinDenoiser(Trainer):
         device: str = "cpu",
     ) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe = recipe
+        self.recipe, self.margin = recipe, recipe.phantoms.margin
         generator, critic = make_denoiser(recipe), Critic(recipe.networks.ndf)
         *inner, last = [module for module in generator.modules() if isinstance(module, nn.Conv2d)]
         for convolution in inner:
@@ -81,11 +81,6 @@ class WassersteinDenoiser(Trainer):
         penalty = ((steepness - 1.0) ** 2).mean()
         self._update(1, apart + self.recipe.schedule.gradient_penalty * penalty)
         return float(apart.item())
-
-    def _inner(self, patches: Tensor) -> Tensor:
-        """Without the rim, where the denoiser lacks neighbours that it will have in use."""
-        margin = self.recipe.phantoms.margin
-        return patches[..., margin:-margin, margin:-margin]
 
 
 def edge_distance(one: Tensor, other: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 import urllib.request
@@ -17,6 +18,8 @@ import pydicom
 from gateway.commands.sandbox import Sandbox, free_port
 from gateway.store import reports
 from gateway.store.database import Database
+
+RELEASED = Path(__file__).parents[2] / "weights"
 
 TO_PACS = """
 [[rules]]
@@ -122,3 +125,13 @@ def detail_of(database: Database, uid: str) -> dict[str, Any]:
         series_id = reports.find_series(connection, uid)
         assert series_id is not None, f"series {uid} is not known"
         return reports.series_detail(connection, series_id)
+
+
+def switched_on(pipeline_id: str, folder: Path) -> Path:
+    """`folder` with the models that ship, where `pipeline_id`, which ships disabled, is enabled."""
+    shutil.copytree(RELEASED, folder)
+    manifest = folder / pipeline_id / "manifest.toml"
+    text = manifest.read_text(encoding="utf-8")
+    assert "\nenabled = false\n" in text, "it ships disabled"
+    manifest.write_text(text.replace("\nenabled = false\n", "\nenabled = true\n"), encoding="utf-8")
+    return folder

@@ -1,19 +1,16 @@
-"""A radiograph through the whole line by a rule: a plain Secondary Capture with all marks, and no place in a patient."""
+"""A radiograph through the whole line by a rule: a plain Secondary Capture with all marks, in no place of a patient."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pydicom
-import pytest
 from behaviour import QUICK
-from modality import TO_PACS, MakeGateway, detail_of, series_uid, storescu
+from modality import TO_PACS, MakeGateway, detail_of, series_uid, storescu, switched_on
 
 from gateway.commands.phantom import write_phantom
 from gateway.commands.sandbox import SmallPacs
 
-RELEASED = Path(__file__).parents[2] / "weights"
 RULES = f"""{TO_PACS}
 [[rules]]
 name = "imagined"
@@ -23,24 +20,10 @@ when = {{ all = [{{ attribute = "Modality", equals = "DX" }}, {{ attribute = "Vi
 """
 
 
-@pytest.fixture
-def models(tmp_path: Path) -> Path:
-    """The models that ship, with the one for radiographs switched on."""
-    for name in ("t2-to-stir", "xray-to-t2"):
-        shutil.copytree(RELEASED / name, tmp_path / "models" / name)
-    manifest = tmp_path / "models" / "xray-to-t2" / "manifest.toml"
-    text = manifest.read_text(encoding="utf-8")
-    assert "enabled = false" in text, "it ships disabled"
-    manifest.write_text(text.replace("enabled = false", "enabled = true"), encoding="utf-8")
-    return tmp_path / "models"
-
-
-def test_a_radiograph_comes_back_without_a_position(
-    make_gateway: MakeGateway, pacs: SmallPacs, models: Path, tmp_path: Path
-) -> None:
+def test_a_radiograph_comes_back_without_a_position(make_gateway: MakeGateway, pacs: SmallPacs, tmp_path: Path) -> None:
     node = make_gateway(
         RULES,
-        weights_dir=str(models),
+        weights_dir=str(switched_on("xray-to-t2", tmp_path / "models")),
         destinations={
             "pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, "iod": "source", "label": False}
         },
