@@ -94,7 +94,7 @@ def test_version() -> None:
     ("arguments", "words"),
     [
         ((), "Usage: athanor"),
-        (("statu",), "Did you mean 'status'?"),
+        (("statsu",), "Did you mean 'status'?"),
         (("status", "more"), "unexpected extra argument"),
         (("jobs", "ls", "--state", "lost"), "'lost' is not one of 'queued', 'running'"),
         (("jobs", "ls", "--limit", "0"), "'--limit'"),
