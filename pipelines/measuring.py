@@ -5,7 +5,6 @@ Everything is timed in turn in each round, so that whatever else the machine doe
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -96,7 +95,7 @@ def measure(folder: Path, rounds: int, threads: int) -> Measured:
     peak = _GEMMS * 2 * _GEMM_SIDE**3 / processor_s["gemm"]
     found.gemm_flop_s = peak
     found.of_peak = {name: found.flop / processor_s[f"network {name}"] / peak for name in loaded}
-    found.peak_rss_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found.peak_rss_bytes = _peak_rss_bytes()
     return found
 
 
@@ -120,3 +119,9 @@ def _in_turn(work: Mapping[str, Callable[[], object]], rounds: int) -> tuple[dic
                 seconds[name].append(perf_counter() - started)
                 processor_s[name] = min(processor_s[name], process_time() - worked)
     return seconds, processor_s
+
+
+def _peak_rss_bytes() -> int:
+    """The most memory that this process has had; ru_maxrss would begin with that of the process that started it."""
+    (peak,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(peak.split()[1])
