@@ -213,7 +213,7 @@ def stopped(pid: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def node(make_gateway: MakeGateway, pacs: SmallPacs) -> Iterator[Node]:
+def node(make_shared_gateway: MakeGateway, pacs: SmallPacs) -> Iterator[Node]:
     """The gateway that all tests of behaviour share, with every destination of `_ROUTES`."""
     syntaxes = {"jpeg2000": JPEG2000Lossless, "rle": RLELossless, "implicit": ImplicitVRLittleEndian}
     peers = {name: FaultPacs(free_port(), (syntax,)).start() for name, syntax in syntaxes.items()}
@@ -225,7 +225,7 @@ def node(make_gateway: MakeGateway, pacs: SmallPacs) -> Iterator[Node]:
         "rle": destination(peers["rle"].port, transfer_syntax=str(RLELossless)),
         "implicit": destination(peers["implicit"].port),
     }
-    gateway = make_gateway(rules(_ROUTES), destinations=destinations, **QUICK)
+    gateway = make_shared_gateway(rules(_ROUTES), destinations=destinations, **QUICK)
     database = gateway.database()
     yield Node(gateway, database, pacs, peers)
     database.close()

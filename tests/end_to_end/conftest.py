@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,8 @@ def pacs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SmallPacs]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def make_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeGateway]:
-    """Starts gateways with rules (TOML text) and settings; stops them all in the end."""
+@contextmanager
+def _gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeGateway]:
     started: list[Sandbox] = []
 
     def make(rules: str, **overrides: Any) -> Sandbox:
@@ -64,10 +64,24 @@ def make_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeGatew
         sandbox.stop()
 
 
+@pytest.fixture(scope="module")
+def make_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeGateway]:
+    """Starts gateways with rules (TOML text) and settings; stops them with the module: each takes a gigabyte."""
+    with _gateways(tmp_path_factory) as make:
+        yield make
+
+
 @pytest.fixture(scope="session")
-def gateway(make_gateway: MakeGateway, orthanc: Orthanc, pacs: SmallPacs, gateway_port: int) -> Sandbox:
+def make_shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeGateway]:
+    """The same for gateways that modules share; stops them in the end."""
+    with _gateways(tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture(scope="session")
+def gateway(make_shared_gateway: MakeGateway, orthanc: Orthanc, pacs: SmallPacs, gateway_port: int) -> Sandbox:
     """A running gateway with both destinations, shared by the tests that leave it as it was."""
-    return make_gateway(
+    return make_shared_gateway(
         TO_PACS_AND_ORTHANC,
         listener={"port": gateway_port},
         destinations={
