@@ -11,7 +11,7 @@ test:
 	@deploy/setup.sh test
 	@$(MAKE) --no-print-directory check
 	.venv/bin/pytest tests/faults/test_attacks.py
-	.venv/bin/pytest -n 2 --dist loadfile --ignore tests/faults/test_attacks.py
+	.venv/bin/pytest -n 2 --dist loadfile --durations 25 --ignore tests/faults/test_attacks.py
 
 check:
 	.venv/bin/ruff check .

@@ -15,7 +15,7 @@ from typing import Any
 
 import pydicom
 
-from gateway.commands.sandbox import Sandbox, free_port
+from gateway.commands.sandbox import Sandbox, SmallPacs, free_port
 from gateway.store import reports
 from gateway.store.database import Database
 
@@ -117,6 +117,13 @@ def storescu(port: int, paths: list[Path], *options: str) -> subprocess.Complete
     """DCMTK's storescu as the modality."""
     command = ["storescu", "-v", "-aet", "SCANNER", "-aec", "ATHANOR", *options, "127.0.0.1", str(port)]
     return subprocess.run([*command, *map(str, paths)], capture_output=True, text=True, timeout=120, check=False)
+
+
+def made_from(paths: list[Path], pacs: SmallPacs) -> list[pydicom.Dataset]:
+    """What the PACS has that was made from these instances, as it came and as often as it came."""
+    sources = {str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID) for path in paths}
+    received = [pydicom.dcmread(file) for _, file in pacs.received]
+    return [ds for ds in received if str(ds.SourceImageSequence[0].ReferencedSOPInstanceUID) in sources]
 
 
 def detail_of(database: Database, uid: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import psutil
 import pydicom
 import pytest
 import sqlalchemy as sa
-from modality import TO_PACS, MakeGateway, WritePhantom, detail_of, series_uid
+from modality import TO_PACS, MakeGateway, WritePhantom, detail_of, made_from, series_uid
 
 from gateway.commands.sandbox import Sandbox, SmallPacs
 from gateway.store import heartbeats, reports
@@ -82,12 +82,8 @@ def known(database: Database, uid: str) -> bool:
 
 def assert_came_back_once(pacs: SmallPacs, sources: list[Path]) -> None:
     wanted = Counter(str(pydicom.dcmread(path).SOPInstanceUID) for path in sources)
-    arrived = Counter(
-        str(ds.SourceImageSequence[0].ReferencedSOPInstanceUID)
-        for ds in (pydicom.dcmread(file, stop_before_pixels=True) for _, file in pacs.received)
-        if str(ds.SourceImageSequence[0].ReferencedSOPInstanceUID) in wanted
-    )
-    assert arrived == wanted
+    made = made_from(sources, pacs)
+    assert Counter(str(ds.SourceImageSequence[0].ReferencedSOPInstanceUID) for ds in made) == wanted
 
 
 def test_worker_killed_in_the_middle_of_inference(

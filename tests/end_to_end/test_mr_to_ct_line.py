@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from behaviour import QUICK
-from modality import MakeGateway, detail_of, series_uid, storescu, switched_on
+from modality import MakeGateway, detail_of, made_from, series_uid, storescu, switched_on
 
 from gateway.commands.sandbox import SmallPacs
 from gateway.dicom.acquired import Acquisition, write_mr_series
@@ -44,8 +43,7 @@ def test_a_t1w_series_comes_back_in_hu(make_gateway: MakeGateway, pacs: SmallPac
     finally:
         database.close()
     assert job["state"] == "SUCCEEDED", job["error"]
-    study = pydicom.dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID
-    arrived = [ds for ds in (pydicom.dcmread(file) for _, file in pacs.received) if ds.StudyInstanceUID == study]
+    arrived = made_from(paths, pacs)
     arrived.sort(key=lambda ds: float(ds.ImagePositionPatient[0]))
     assert len(arrived) == len(paths)
     for ds in arrived:

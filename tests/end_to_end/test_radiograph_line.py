@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pydicom
 from behaviour import QUICK
-from modality import TO_PACS, MakeGateway, detail_of, series_uid, storescu, switched_on
+from modality import TO_PACS, MakeGateway, detail_of, made_from, series_uid, storescu, switched_on
 
 from gateway.commands.phantom import write_phantom
 from gateway.commands.sandbox import SmallPacs
@@ -39,8 +39,7 @@ def test_a_radiograph_comes_back_without_a_position(make_gateway: MakeGateway, p
         database.close()
     assert job["state"] == "SUCCEEDED", job["error"]
     source = pydicom.dcmread(paths[0])
-    arrived = [pydicom.dcmread(file) for _, file in pacs.received]
-    (ds,) = [one for one in arrived if one.StudyInstanceUID == source.StudyInstanceUID]
+    (ds,) = made_from(paths, pacs)
     assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7"  # though the destination prefers an MR Image
     assert (ds.SyntheticData, ds.Modality, ds.Rows, ds.Columns) == ("YES", "MR", source.Rows, source.Columns)
     assert "CAUTION" in ds.ImageComments

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from behaviour import QUICK
-from modality import MakeGateway, detail_of, series_uid, storescu
+from modality import MakeGateway, detail_of, made_from, series_uid, storescu
 
 from gateway.commands.sandbox import SmallPacs
 from gateway.dicom.acquired import write_mr_series
@@ -45,8 +45,7 @@ def test_a_coarse_series_comes_back_fine(make_gateway: MakeGateway, pacs: SmallP
         database.close()
     assert job["state"] == "SUCCEEDED", job["error"]
     sources = {str(ds.SOPInstanceUID): ds for ds in map(pydicom.dcmread, paths)}
-    study = next(iter(sources.values())).StudyInstanceUID
-    arrived = [ds for ds in (pydicom.dcmread(file) for _, file in pacs.received) if ds.StudyInstanceUID == study]
+    arrived = made_from(paths, pacs)
     assert len(arrived) == SLICES
     for ds in arrived:
         (image,) = ds.SourceImageSequence

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from behaviour import QUICK
-from modality import TO_PACS, MakeGateway, detail_of, series_uid, storescu
+from modality import TO_PACS, MakeGateway, detail_of, made_from, series_uid, storescu
 from pydicom.uid import CTImageStorage
 from small_series import AXIAL
 
@@ -69,8 +69,7 @@ def test_thick_slices_come_back_thin(make_gateway: MakeGateway, pacs: SmallPacs,
     finally:
         database.close()
     assert job["state"] == "SUCCEEDED", job["error"]
-    study = pydicom.dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID
-    arrived = [ds for ds in (pydicom.dcmread(file) for _, file in pacs.received) if ds.StudyInstanceUID == study]
+    arrived = made_from(paths, pacs)
     arrived.sort(key=lambda ds: -float(ds.ImagePositionPatient[2]))  # from the head on, as the source was written
     assert len(arrived) == 5 * THICK_SLICES
     assert {ds.SyntheticData for ds in arrived} == {"YES"}
