@@ -40,6 +40,7 @@ from pipelines.training.recipe import Contrasts, CycleRecipe, IntensityScales, T
 MATRIX = 256
 SLICES = 17
 TEXTURES = 8  # shared pool; each draw rolls one of them to a random place
+LESIONS = (Tissue.MODIC_1, Tissue.MODIC_2, Tissue.MODIC_3, Tissue.OEDEMA, Tissue.HAEMANGIOMA, Tissue.METASTASIS)
 MOTION_POINTS = 1.0  # SD along each axis, in points of the painted slice, OVERSAMPLING of them a pixel
 
 
@@ -55,8 +56,10 @@ class Bank:
 
     def pair(
         self, rng: np.random.Generator, crop: int, contrasts: Contrasts, scales: IntensityScales
-    ) -> tuple[Array, Array]:
+    ) -> tuple[Array, Array, Array]:
         """(real_a, real_b) of one visit in [-1, 1]: float32 (sources, crop, crop) and (crop, crop).
+
+        Beside them 1 where a lesion is, 0 elsewhere.
 
         Every draw is another visit: sequence timing, tissue constants, scanner, coil, noise and window are drawn anew.
         The posture is varied too.
@@ -70,7 +73,7 @@ class Bank:
         ]
         target = slice_signal(patient, anatomy, DRAWN[contrasts.target](rng, patient.fat.t1_ms), scanner, rng)
         real_a = np.stack([windowed(source, scales.percentiles, scales.jitter, rng) for source in sources])
-        return real_a, target_map(scales).to_unit(target * np.float32(scales.reference))
+        return real_a, target_map(scales).to_unit(target * np.float32(scales.reference)), lesions(patient, anatomy)
 
     def drawn(
         self, rng: np.random.Generator, crop: int, among: Choice[int] | None = None
@@ -91,6 +94,12 @@ class Bank:
             bias=bias[rows[::OVERSAMPLING] // OVERSAMPLING, columns[::OVERSAMPLING, ::OVERSAMPLING] // OVERSAMPLING],
         )
         return patient, anatomy, scanner
+
+
+def lesions(patient: SpinePatient, anatomy: SliceAnatomy) -> Array:
+    """1 in the pixels of a lesion of the marrow, 0 elsewhere."""
+    tissues = patient.tissues[anatomy.points[::OVERSAMPLING, ::OVERSAMPLING]]
+    return np.isin(tissues, LESIONS).astype(np.float32)
 
 
 def protocols(contrasts: Contrasts, rng: np.random.Generator, fat_t1_ms: float) -> tuple[Sequence, ...]:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipelines.networks import GENERATORS, PatchGAN
 from pipelines.networks.unet import with_sources_before
-from pipelines.training.losses import discriminator_loss, generator_loss
+from pipelines.training.losses import adversarial_loss, discriminator_loss, lesion_l1
 from pipelines.training.recipe import RELEASED, TranslationRecipe
-from pipelines.training.trainer import WEIGHTS, Pair, Trainer, read_generator
+from pipelines.training.trainer import WEIGHTS, Drawn, Pair, Trainer, read_generator
 
 
 class Pix2Pix(Trainer):
@@ -21,7 +21,7 @@ class Pix2Pix(Trainer):
     def __init__(
         self,
         recipe: TranslationRecipe,
-        draw: Callable[[np.random.Generator], Pair],
+        draw: Callable[[np.random.Generator], Drawn],
         validation: Sequence[Pair],
         device: str = "cpu",
     ) -> None:
@@ -40,9 +40,13 @@ class Pix2Pix(Trainer):
     def one_step(self) -> None:
         """One update of the discriminator and one of the generator, on one batch."""
         schedule = self.recipe.schedule
-        real_a, real_b = self._pairs()
+        real_a, real_b, lesions = self._pairs()
         if schedule.gan_weight == 0.0:  # nobody would listen to the discriminator
-            self._regress(real_a, real_b, schedule.l1_weight)
+            with self._precision():
+                fake_b = self.generator(real_a).float()
+            l1 = lesion_l1(fake_b, real_b, lesions, schedule.lesion_weight)
+            self._update(0, schedule.l1_weight * l1)
+            self._count(0.0, schedule.l1_weight * l1.item(), l1.item())
             return
         with self._precision():
             fake_b = self.generator(real_a).float()
@@ -52,18 +56,11 @@ class Pix2Pix(Trainer):
         self.judge.requires_grad_(False)
         with self._precision():
             judged = self.judge(real_a, fake_b)
-        loss_g, l1 = generator_loss(judged.float(), fake_b, real_b, schedule.gan_weight, schedule.l1_weight)
+        l1 = lesion_l1(fake_b, real_b, lesions, schedule.lesion_weight)
+        loss_g = schedule.gan_weight * adversarial_loss(judged.float()) + schedule.l1_weight * l1
         self._update(0, loss_g)
         self.judge.requires_grad_(True)
         self._count(loss_d.item(), loss_g.item(), l1.item())
-
-    def _regress(self, real_a: Tensor, real_b: Tensor, l1_weight: float) -> None:
-        """One update of the generator by L1 alone: the U-Net without its GAN, which papers compare with."""
-        with self._precision():
-            fake_b = self.generator(real_a).float()
-        l1 = nn.functional.l1_loss(fake_b, real_b)
-        self._update(0, l1_weight * l1)
-        self._count(0.0, l1_weight * l1.item(), l1.item())
 
 
 def make_generator(recipe: TranslationRecipe) -> nn.Module:

@@ -26,7 +26,7 @@ from pipelines.phantoms.anatomy import virtual_patient
 from pipelines.phantoms.patient import FIELD_SIZE, SpinePatient
 from pipelines.phantoms.radiograph import Exposure, Projection, draw_exposure, expose, on_slice, project
 from pipelines.phantoms.sequences import DRAWN
-from pipelines.training.bank import MATRIX, TEXTURES, another_day, target_map, windowed
+from pipelines.training.bank import MATRIX, TEXTURES, another_day, lesions, target_map, windowed
 from pipelines.training.recipe import IntensityScales, TranslationRecipe
 from pipelines.training.visits import Visit, shifted_patient
 
@@ -47,8 +47,10 @@ class RadiographBank:
     prescriptions: tuple[Prescription, ...]
     textures: NDArray[np.float32]
 
-    def pair(self, rng: np.random.Generator, crop: int, target: str, scales: IntensityScales) -> tuple[Array, Array]:
-        """(real_a, real_b) of one patient in [-1, 1]: float32 (1, crop, crop) and (crop, crop).
+    def pair(
+        self, rng: np.random.Generator, crop: int, target: str, scales: IntensityScales
+    ) -> tuple[Array, Array, Array]:
+        """(real_a, real_b) of one patient in [-1, 1]: float32 (1, crop, crop) and (crop, crop); 1 where a lesion is.
 
         Every draw is another day: posture, exposure, marking of L5, sequence timing, tissue constants and scanner.
         """
@@ -68,7 +70,7 @@ class RadiographBank:
         real_b = target_map(scales).to_unit(signal * np.float32(scales.reference))
         top, left = (int(place) for place in rng.integers(0, MATRIX - crop + 1, 2))
         here = (slice(top, top + crop), slice(left, left + crop))
-        return real_a[here][None], real_b[here]
+        return real_a[here][None], real_b[here], lesions(patient, anatomy)[here]
 
 
 def registered(

@@ -53,10 +53,11 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class TranslationSchedule(Schedule):
-    """The weights of the two terms of pix2pix."""
+    """The weights of the two terms of pix2pix; in L1 a pixel of a lesion counts `lesion_weight` times."""
 
     gan_weight: float
     l1_weight: float
+    lesion_weight: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from pipelines.degradation import back_projected, degradation, restoration
 from pipelines.intensity import Array
 from pipelines.networks import EDSR, GENERATORS, PatchGAN
 from pipelines.networks.edsr import FACTOR, draw_weights, linear
-from pipelines.training.losses import discriminator_loss, generator_loss
+from pipelines.training.losses import adversarial_loss, discriminator_loss
 from pipelines.training.recipe import SuperResolutionRecipe
 from pipelines.training.trainer import Pair, Trainer, translate
 from pipelines.training.wgan import edge_distance
@@ -54,8 +54,7 @@ class SuperResolution(Trainer):
             self._update(1, judged)
             on_judge = judged.item()
             self.judge.requires_grad_(False)
-            adversarial, _ = generator_loss(self.judge(shown, fine), fine, real, schedule.gan_weight, 0.0)
-            loss = loss + adversarial
+            loss = loss + schedule.gan_weight * adversarial_loss(self.judge(shown, fine))
         self._update(0, loss)
         self.judge.requires_grad_(True)
         self._count(on_judge, loss.item(), distance.item())

@@ -11,7 +11,7 @@ from torch.nn.functional import l1_loss
 
 from pipelines.networks import GENERATORS, PatchGAN
 from pipelines.networks.thin_slices import CONTEXT, FOLD, GAIN
-from pipelines.training.losses import discriminator_loss, generator_loss
+from pipelines.training.losses import adversarial_loss, discriminator_loss
 from pipelines.training.recipe import ThinSliceRecipe
 from pipelines.training.trainer import Pair, Trainer
 
@@ -56,8 +56,7 @@ class ThroughPlane(Trainer):
             self._update(1, judged)
             on_judge = judged.item()
             self.judge.requires_grad_(False)
-            adversarial, _ = generator_loss(self.judge(thick, thin), thin, real, schedule.gan_weight, 0.0)
-            loss = loss + adversarial
+            loss = loss + schedule.gan_weight * adversarial_loss(self.judge(thick, thin))
         self._update(0, loss)
         self.judge.requires_grad_(True)
         self._count(on_judge, loss.item(), distance.item())

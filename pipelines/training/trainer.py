@@ -20,6 +20,7 @@ from pipelines.intensity import Array
 from pipelines.training.recipe import Schedule
 
 Pair = tuple[Array, Array]
+Drawn = tuple[Array, ...]
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.safetensors"
 LATEST = "latest.safetensors"
@@ -42,7 +43,8 @@ class Trainer(ABC):
     """Everything that a run carries from step to step; a subclass says what a step is.
 
     judge       the discriminator or critic
-    draw        gives one training pair from a random generator: float32 (channels, H, W) and (H, W) in [-1, 1]
+    draw        gives one training pair from a random generator: float32 (channels, H, W) and (H, W) in [-1, 1],
+                then the images (H, W) that a subclass asks for beside them
     validation  pairs of whole slices that training never sees
     rim         pixels along the edge of validation slices that do not count
     margin      the same for training patches
@@ -57,7 +59,7 @@ class Trainer(ABC):
         judge: nn.Module,
         schedule: Schedule,
         seed: int,
-        draw: Callable[[np.random.Generator], Pair],
+        draw: Callable[[np.random.Generator], Drawn],
         validation: Sequence[Pair],
         device: str = "cpu",
     ) -> None:
@@ -129,12 +131,11 @@ class Trainer(ABC):
         if more:
             raise ValueError(f"checkpoint: found {', '.join(more)}, expected nothing beside the common state")
 
-    def _pairs(self, draw: Callable[[np.random.Generator], Pair] | None = None) -> tuple[Tensor, Tensor]:
-        """A new batch: real_a (N, channels, H, W) and real_b (N, 1, H, W)."""
-        pairs = [(draw or self.draw)(self.rng) for _ in range(self.schedule.batch)]
-        return (
-            _batch([real_a for real_a, _ in pairs]).to(self.device),
-            _batch([real_b[None] for _, real_b in pairs]).to(self.device),
+    def _pairs(self, draw: Callable[[np.random.Generator], Drawn] | None = None) -> tuple[Tensor, ...]:
+        """A new batch: real_a (N, channels, H, W), real_b (N, 1, H, W) and what `draw` gives beside them, as real_b."""
+        sources, *others = zip(*((draw or self.draw)(self.rng) for _ in range(self.schedule.batch)), strict=True)
+        return tuple(
+            _batch(images).to(self.device) for images in (sources, *([each[None] for each in more] for more in others))
         )
 
     def _inner(self, patches: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from pipelines.training.recipe import (
     TranslationRecipe,
     TranslationSchedule,
 )
-from pipelines.training.trainer import Pair
+from pipelines.training.trainer import Drawn, Pair
 
 SIDE = 32
 
@@ -45,6 +45,7 @@ def tiny_recipe() -> TranslationRecipe:
             validate_every=10,
             gan_weight=1.0,
             l1_weight=100.0,
+            lesion_weight=1.0,
         ),
         phantoms=PhantomSets(1, 2, 1, 11, 1, 21, 2, 1.0, 64),
         intensity=IntensityScales((0.5, 99.5), 1000.0, 1250.0, 0.1),
@@ -52,8 +53,8 @@ def tiny_recipe() -> TranslationRecipe:
 
 
 @pytest.fixture
-def draw() -> Callable[[np.random.Generator], Pair]:
-    return _draw_block
+def draw() -> Callable[[np.random.Generator], Drawn]:
+    return lambda rng: (*_draw_block(rng), np.zeros((SIDE, SIDE), dtype=np.float32))
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_pairs_follow_their_random_generator(tiny_recipe: TranslationRecipe, ban
 
 def test_two_sources_are_two_channels_of_one_visit(tiny_recipe: TranslationRecipe, bank: Bank) -> None:
     contrasts = Contrasts(("T1W", "T2W"), "STIR")
-    real_a, real_b = bank.pair(np.random.default_rng(5), 64, contrasts, tiny_recipe.intensity)
+    real_a, real_b, _ = bank.pair(np.random.default_rng(5), 64, contrasts, tiny_recipe.intensity)
     assert real_a.shape == (2, 64, 64)
     assert real_b.shape == (64, 64)
     one = visit(21, replace(tiny_recipe, contrasts=contrasts), slices=2)
