@@ -33,8 +33,10 @@ from gateway.store import outbox, rulebook
 from gateway.store.database import Database
 from gateway.store.health import existing
 from gateway.store.rules_file import read_rules
+from pipelines import runtime_choices
 from pipelines.catalog import Catalog
 from pipelines.errors import PipelineError
+from pipelines.runtime_choices import Machine
 
 _CLOCK_DRIFT_S = 2.0
 _ECHO_WITHIN_S = 5.0
@@ -77,6 +79,7 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _devices(settings)
     yield _codecs()
     yield from _weights(settings)
+    yield from _runtimes(settings)
     yield from _certificates(settings)
     yield from _destinations(settings)
     yield from _identity_provider(settings)
@@ -211,6 +214,23 @@ def _weights(settings: Settings) -> Iterator[Finding]:
         else:
             spec = catalog[pipeline_id]
             yield Finding("weights", True, f"{spec.id} {spec.version}, sha256 {spec.generator.sha256[:12]} verified")
+
+
+def _runtimes(settings: Settings) -> Iterator[Finding]:
+    """Of how many models the fastest runtime is known on this processor. Not to know it costs time, nothing else."""
+    try:
+        enabled = [spec.generator.sha256 for spec in Catalog.read(settings.models_dir).values() if spec.enabled]
+    except PipelineError:
+        return  # said before
+    machine = Machine.here(settings.process.threads or os.cpu_count() or 1)
+    measured = {
+        each.weights_sha256
+        for each in runtime_choices.read(settings.runtimes_file)
+        if each.machine == machine and each.weights_sha256 in enabled
+    }
+    found = f"the fastest was measured for {len(measured)} of {len(enabled)} enabled pipelines"
+    hint = "" if len(measured) == len(enabled) else "; PyTorch computes the others: `athanor bench inference --record`"
+    yield Finding("runtime", True, found + hint)
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:

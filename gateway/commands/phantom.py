@@ -15,10 +15,11 @@ from gateway.commands import console
 from gateway.commands.console import say
 from gateway.dicom.acquired import Acquisition, write_mr_series
 from gateway.dicom.acquired_rays import write_ct_series, write_radiograph
-from pipelines.phantoms.acquisition import Prescription
+from pipelines.phantoms.acquisition import Prescription, draw_visit
 from pipelines.phantoms.body import REGIONS, Grid
 from pipelines.phantoms.ct import STANDARD
 from pipelines.phantoms.ct_volume import FOLD, scan_volume
+from pipelines.phantoms.motion import MILD, SEVERE, STILL, Motion
 from pipelines.phantoms.radiograph import draw_exposure, expose, project
 from pipelines.phantoms.sequences import PD, PD_FS, STIR, T1W, T2W, TIRM, Sequence
 from pipelines.phantoms.spine import acquire, virtual_patient
@@ -37,7 +38,8 @@ _AXIAL = CtGrid("axial", (1, 1, 1), (1.0, 1.0, 1.0)).direction
 class Wanted:
     """What is written of a virtual patient; `thickness_mm` None is what is usual: 4 mm in MR, 5 in CT, 3 for its spine.
 
-    `dose` is the share of a routine scan, `region` None what the seed draws; both are for CT, `plane` for its spine.
+    `dose` is the share of a routine scan, `region` None what the seed draws; both are for CT, `plane` for its spine,
+    `motion`, one of MOTIONS, for MR.
     """
 
     slices: int = 20
@@ -46,20 +48,26 @@ class Wanted:
     dose: float = 1.0
     region: str | None = None
     plane: Literal["axial", "sagittal"] = "axial"
+    motion: str = "none"
 
 
 def _mr(sequence: Sequence, acquisition: Acquisition, folder: Path, seed: int, wanted: Wanted) -> list[Path]:
     prescription = Prescription(slices=wanted.slices, matrix=wanted.matrix)
     if wanted.thickness_mm is not None:
         prescription = replace(prescription, thickness_mm=wanted.thickness_mm)
+    motion, patient = MOTIONS[wanted.motion], virtual_patient(seed)
+    _, scanner = draw_visit(patient)
+    scanner = replace(scanner, motion=replace(motion, echo_train=acquisition.echo_train_length))
+    description = acquisition.series_description  # the series UID follows from it
     acquisition = replace(
         acquisition,
+        series_description=f"{description} {wanted.motion.upper()} MOTION" if motion.moves else description,
         repetition_time_ms=sequence.tr_ms,
         echo_time_ms=sequence.te_ms,
         inversion_time_ms=sequence.ti_ms,
         slice_thickness_mm=prescription.thickness_mm,
     )
-    volume = acquire(virtual_patient(seed), sequence, prescription)
+    volume = acquire(patient, sequence, prescription, scanner)
     return write_mr_series(volume, folder, seed=seed, acquisition=acquisition)
 
 
@@ -117,15 +125,19 @@ def _radiograph(folder: Path, seed: int, wanted: Wanted) -> list[Path]:
     return write_radiograph(expose(projection, draw_exposure(rng), rng, wanted.matrix), folder, seed=seed)
 
 
+MOTIONS: Mapping[str, Motion] = {"none": STILL, "mild": MILD, "severe": SEVERE}
 _INVERSION = ("SE", "IR")
 # what of the patient -> what writes it
-SERIES: Mapping[str, Callable[[Path, int, Wanted], list[Path]]] = {
+_MR: Mapping[str, Callable[[Path, int, Wanted], list[Path]]] = {
     "t1w": partial(_mr, T1W, Acquisition("T1 TSE SAG LSPINE", 5, echo_train_length=3)),
     "t2w": partial(_mr, T2W, Acquisition("T2 TSE SAG LSPINE", 4)),
     "stir": partial(_mr, STIR, Acquisition("STIR SAG LSPINE", 6, scanning_sequence=_INVERSION, echo_train_length=12)),
     "tirm": partial(_mr, TIRM, Acquisition("TIRM SAG LSPINE", 7, scanning_sequence=_INVERSION, echo_train_length=14)),
     "pd": partial(_mr, PD, Acquisition("PD TSE SAG LSPINE", 8, echo_train_length=8)),
     "pd-fs": partial(_mr, PD_FS, Acquisition("PD FS TSE SAG LSPINE", 9, scan_options=("FS",), echo_train_length=8)),
+}
+SERIES: Mapping[str, Callable[[Path, int, Wanted], list[Path]]] = {
+    **_MR,
     "ct": _body_ct,
     "spine-ct": _spine_ct,
     "xray": _radiograph,
@@ -147,6 +159,7 @@ def phantom(
     dose: Annotated[float, typer.Option(help="CT: share of a routine dose", min=_LEAST_DOSE, max=1)] = 1.0,
     region: Annotated[str, typer.Option(help=f"ct: {', '.join(REGIONS)} [default: drawn by the seed]")] = "",
     plane: Annotated[str, typer.Option(help="spine-ct: axial or sagittal")] = "axial",
+    motion: Annotated[str, typer.Option(help=f"MR: {', '.join(MOTIONS)}; breathing and a patient who moves")] = "none",
 ) -> None:
     """Write series of a virtual patient that look acquired, MR, CT or a radiograph: for test systems only."""
     sequences = list(dict.fromkeys(sequence or ["t2w"]))
@@ -154,7 +167,12 @@ def phantom(
         _require("--sequence", one, SERIES)
     _require("--region", region, ("", *REGIONS))
     _require("--plane", plane, ("axial", "sagittal"))
-    wanted = Wanted(slices, matrix, thickness, dose, region or None, "sagittal" if plane == "sagittal" else "axial")
+    _require("--motion", motion, MOTIONS)
+    if motion != "none":
+        for one in sequences:
+            _require(f"--motion {motion}: --sequence", one, _MR)
+    seen = "sagittal" if plane == "sagittal" else "axial"
+    wanted = Wanted(slices, matrix, thickness, dose, region or None, seen, motion)
     for one in sequences:
         folder = out_dir / one if len(sequences) > 1 else out_dir
         paths = SERIES[one](folder, seed, wanted)

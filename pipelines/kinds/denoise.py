@@ -3,32 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipelines.errors import Unsuitable, WeightsError
+from pipelines.errors import WeightsError
 from pipelines.intensity import IntensityMap
-from pipelines.kinds.hounsfield import AIR_HU, hounsfield_volume, mirrored
+from pipelines.kinds.hounsfield import hounsfield_volume
+from pipelines.kinds.one_volume import mirrored
 from pipelines.result import Check, Progress, Result, timed
 from pipelines.spec import PipelineSpec
 from pipelines.volume import Volume, Voxels
 
 TILE = 512  # pixels along each axis; the usual slice is one tile
 BLOCK = 16  # side of the squares whose mean has to stay
-KEPT_HU = 2.0  # how far that mean may move, beyond what the noise itself had moved it
+KEPT_HU = 2.0  # how far that mean may move
+_KEPT_HU = 1.95  # how far it does; the rest is for the rounding to whole HU
 _BODY_HU = (-300.0, 300.0)  # means of blocks within the body, lungs and bone apart
-_SCATTER = 0.01  # share of the blocks that may move further
+_SCATTER = 0.01  # share of the blocks that the network may want to move further than their noise explains
 
 
 class Denoise:
     """One CT volume in HU -> the same with less noise.
 
     The network sees values clipped to the manifest's scale, and only what it takes for noise is subtracted; a pixel
-    outside the scale (padding, metal) stays as it is. Memory beyond input and output is that of one tile.
+    outside the scale (padding, metal) stays as it is. No block of 16 x 16 pixels within the scale is left with a mean
+    more than 2 HU from that of the scan. Memory beyond input and output is that of one tile.
     """
 
     def __init__(self, spec: PipelineSpec, generator: nn.Module, device: str = "cpu") -> None:
@@ -47,25 +52,20 @@ class Denoise:
         """The result for the one volume; raises Unsuitable when it is not in HU or shows nothing."""
         seconds: dict[str, float] = {}
         with timed(seconds, "checks"):
-            volume = hounsfield_volume(volumes, self.spec)
-            finite = np.isfinite(volume.voxels)
-            shows = np.array(
-                [one.any() and np.ptp(each[one]) > 0 for each, one in zip(volume.voxels, finite, strict=True)]
-            )
-            if not shows.any():
-                raise Unsuitable("constant", "one value in every slice", "an image", "check the acquisition")
-        denoised = np.where(finite, volume.voxels, np.float32(AIR_HU))
+            taken = hounsfield_volume(volumes, self.spec)
+        denoised = taken.voxels.copy()
         shifts: list[NDArray[np.float32]] = []
-        indices = np.flatnonzero(shows)
+        indices = np.flatnonzero(taken.shows)
         for done, index in enumerate(indices, start=1):
-            noisy = denoised[index].copy()
+            noisy = taken.voxels[index]
             with timed(seconds, "generator"):
-                denoised[index] = self._denoised(noisy)
+                cleaned = self._denoised(noisy)
             with timed(seconds, "checks"):
-                shifts.append(block_shifts(noisy, denoised[index]))
+                shifts.append(block_shifts(noisy, cleaned))
+                denoised[index] = means_kept(noisy, cleaned, (self._scale.low, self._scale.high))
             progress(done, len(indices))
-        checks = tuple(self._notes(np.concatenate(shifts, axis=1), shows, finite))
-        return Result(volume.with_voxels(denoised, self.spec.output.unit), checks, seconds)
+        checks = (*self._notes(np.concatenate(shifts, axis=1)), *taken.notes())
+        return Result(taken.volume.with_voxels(denoised, self.spec.output.unit), checks, seconds)
 
     def warm_up(self) -> float:
         """Denoise one empty tile, so that the first series does not pay for it; seconds taken."""
@@ -98,22 +98,18 @@ class Denoise:
             raise WeightsError(f"{self.spec.id}: the generator gave values that are no numbers; install it again")
         return clean
 
-    def _notes(self, shifts: Voxels, shows: NDArray[np.bool_], finite: NDArray[np.bool_]) -> Iterator[Check]:
+    def _notes(self, shifts: Voxels) -> Iterator[Check]:
         if self.spec.caution:
             yield Check("caution", True, self.spec.caution)
         if shifts.size:
             moved = float(np.mean(np.abs(shifts[0]) > shifts[1]))
             median, most = np.percentile(np.abs(shifts[0]), (50, 99))
             detail = (
-                f"means of {shifts.shape[1]} blocks of {BLOCK} x {BLOCK} pixels moved by {median:.2f} HU, "
-                f"99 of 100 by at most {most:.2f} HU; {moved:.1%} further than their noise explains"
+                f"{shifts.shape[1]} blocks of {BLOCK} x {BLOCK} pixels: the network moved the mean of half of them by "
+                f"more than {median:.2f} HU, of 1 in 100 by more than {most:.2f} HU, of {moved:.1%} further than their "
+                f"noise explains; none was left more than {KEPT_HU:g} HU from the scan"
             )
             yield Check("hu-shift", moved > _SCATTER, detail)
-        if not shows.all():
-            yield Check("constant-slices", True, f"{int((~shows).sum())} of {len(shows)} slices show nothing")
-        if not finite.all():
-            missing = int(finite.size - np.count_nonzero(finite))
-            yield Check("non-finite", True, f"{missing} voxels that are no numbers, taken as air")
 
 
 def block_shifts(noisy: NDArray[np.float32], denoised: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -128,7 +124,33 @@ def block_shifts(noisy: NDArray[np.float32], denoised: NDArray[np.float32]) -> N
     return np.stack([-removed.mean(axis=(1, 3))[body], allowed[body]]).astype(np.float32)
 
 
-def _blocks(image: NDArray[np.float32]) -> NDArray[np.float32]:
+def means_kept(noisy: Voxels, denoised: Voxels, scale_hu: tuple[float, float]) -> Voxels:
+    """`denoised` (rows, columns) with the mean of each block within KEPT_HU of that in `noisy`.
+
+    What a block moved too far is given back by a surface that is linear between the centres of the blocks, so that no
+    border shows, and whose mean over each block is what is to be given back there. Pixels outside `scale_hu`, and the
+    blocks that hold one, are left alone; so is an image smaller than a block.
+    """
+    if min(noisy.shape) < BLOCK:
+        return denoised
+    inside = (noisy >= scale_hu[0]) & (noisy <= scale_hu[1])
+    moved = np.where(_blocks(inside).all(axis=(1, 3)), _blocks(denoised - noisy).mean(axis=(1, 3)), 0.0)
+    too_far = (moved - np.clip(moved, -_KEPT_HU, _KEPT_HU)).astype(np.float32)
+    down, across = (_surface(length) for length in noisy.shape)
+    return np.where(inside, denoised - down @ too_far @ across.T, denoised)
+
+
+@lru_cache
+def _surface(length: int) -> Voxels:
+    """(length, blocks): the line through all pixels of an axis whose mean over one block is 1 and over the others 0."""
+    count = length // BLOCK
+    place = np.clip((np.arange(length) + 0.5) / BLOCK - 0.5, 0, count - 1)
+    linear = np.maximum(0.0, 1.0 - np.abs(place[:, None] - np.arange(count)))
+    means = linear[: count * BLOCK].reshape(count, BLOCK, count).mean(axis=1)
+    return np.asarray(linear @ np.linalg.inv(means), dtype=np.float32)
+
+
+def _blocks(image: NDArray[Any]) -> NDArray[Any]:
     """(block rows, BLOCK, block columns, BLOCK)."""
     rows, columns = (length // BLOCK for length in image.shape)
     return image[: rows * BLOCK, : columns * BLOCK].reshape(rows, BLOCK, columns, BLOCK)

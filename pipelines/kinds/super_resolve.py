@@ -14,7 +14,7 @@ from pipelines import intensity
 from pipelines.degradation import back_projected, degraded
 from pipelines.errors import Unsuitable, WeightsError
 from pipelines.intensity import Array, IntensityMap
-from pipelines.kinds.hounsfield import mirrored
+from pipelines.kinds.one_volume import mirrored, only_volume
 from pipelines.networks.edsr import FACTOR, linear
 from pipelines.result import Check, Progress, Result, timed
 from pipelines.safety.pixels import SliceQuality, inspect_slices
@@ -46,7 +46,7 @@ class SuperResolve:
         """The result for the one volume; raises Unsuitable when it shows nothing that can be scaled."""
         seconds: dict[str, float] = {}
         with timed(seconds, "checks"):
-            volume = self._input(volumes)
+            volume = only_volume(volumes, self.spec)
             quality = inspect_slices(self.spec.inputs[0].role, volume.voxels)
         with timed(seconds, "intensity"):
             scale = self._scale(volume.voxels, quality)
@@ -71,12 +71,6 @@ class SuperResolve:
         started = perf_counter()
         self._detailed(np.zeros((TILE, TILE), dtype=np.float32), IntensityMap(0.0, 1.0))
         return perf_counter() - started
-
-    def _input(self, volumes: Mapping[str, Volume]) -> Volume:
-        (contract,) = self.spec.inputs
-        if volumes.keys() != {contract.role}:
-            raise Unsuitable("roles", ", ".join(sorted(volumes)) or "none", contract.role)
-        return volumes[contract.role]
 
     def _scale(self, voxels: Voxels, quality: SliceQuality) -> IntensityMap:
         try:

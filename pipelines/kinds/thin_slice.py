@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipelines.errors import Unsuitable, WeightsError
+from pipelines.errors import WeightsError
 from pipelines.intensity import IntensityMap
-from pipelines.kinds.hounsfield import AIR_HU, hounsfield_volume, mirrored
+from pipelines.kinds.hounsfield import hounsfield_volume
+from pipelines.kinds.one_volume import mirrored
 from pipelines.result import Check, Progress, Result, timed
 from pipelines.spec import PipelineSpec
 from pipelines.volume import Volume, Voxels
@@ -46,14 +47,8 @@ class ThinSlice:
         """The result for the one volume; raises Unsuitable when it is not in HU or shows nothing."""
         seconds: dict[str, float] = {}
         with timed(seconds, "checks"):
-            volume = hounsfield_volume(volumes, self.spec)
-            finite = np.isfinite(volume.voxels)
-            shows = np.array(
-                [one.any() and np.ptp(each[one]) > 0 for each, one in zip(volume.voxels, finite, strict=True)]
-            )
-            if not shows.any():
-                raise Unsuitable("constant", "one value in every slice", "an image", "check the acquisition")
-            thick = volume.voxels if finite.all() else np.where(finite, volume.voxels, np.float32(AIR_HU))
+            taken = hounsfield_volume(volumes, self.spec)
+        thick, shows = taken.voxels, taken.shows
         thin = np.repeat(thick, self._fold, axis=0)
         indices = [int(index) for index in np.flatnonzero(shows)]
         for done, index in enumerate(indices, start=1):
@@ -61,8 +56,8 @@ class ThinSlice:
                 around = thick[neighbours(index, shows, self._context)]
                 thin[index * self._fold : (index + 1) * self._fold] += self._detail(around)
             progress(done, len(indices))
-        checks = tuple(self._notes(volume, shows, finite))
-        return Result(self._finer(volume, thin), checks, seconds)
+        checks = (*self._notes(taken.volume), *taken.notes())
+        return Result(self._finer(taken.volume, thin), checks, seconds)
 
     def warm_up(self) -> float:
         """Make the thin slices of one empty tile, so that the first series does not pay for it; seconds taken."""
@@ -110,18 +105,13 @@ class ThinSlice:
         detail = (thin - tile[self._context // 2])[:, halo:-halo, halo:-halo]
         return np.asarray(detail.cpu().numpy(), dtype=np.float32)
 
-    def _notes(self, volume: Volume, shows: NDArray[np.bool_], finite: NDArray[np.bool_]) -> Iterator[Check]:
+    def _notes(self, volume: Volume) -> Iterator[Check]:
         if self.spec.caution:
             yield Check("caution", True, self.spec.caution)
         before, after = volume.spacing_mm[0], volume.spacing_mm[0] / self._fold
         slices = volume.shape[0]
         detail = f"{slices} slices of {before:g} mm became {slices * self._fold} of {after:g} mm; their means were kept"
         yield Check("thin-slices", False, detail)
-        if not shows.all():
-            yield Check("constant-slices", True, f"{int((~shows).sum())} of {len(shows)} slices show nothing")
-        if not finite.all():
-            missing = int(finite.size - np.count_nonzero(finite))
-            yield Check("non-finite", True, f"{missing} voxels that are no numbers, taken as air")
 
 
 def neighbours(index: int, shows: NDArray[np.bool_], count: int) -> NDArray[np.intp]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.intensity import Array
-from pipelines.kinds.denoise import BLOCK, KEPT_HU
+from pipelines.kinds.denoise import BLOCK, KEPT_HU, means_kept
 from pipelines.metrics.ct import contrast_to_noise, frequency_at, hu_bias, noise_spectrum, task_transfer
 from pipelines.metrics.similarity import compare
 from pipelines.phantoms.body import AxialBody, Matter, Shape, texture_fields
@@ -72,7 +72,7 @@ def evaluate(recipe: DenoiseRecipe, run: Path) -> None:
     def denoiser(noisy: Array, _: float) -> Array:
         unit = np.pad(scale.to_unit(noisy), HALO, mode="symmetric")
         noise = scale.from_unit(unit) - scale.from_unit(translate(generator, unit[None]))
-        return noisy - noise[HALO:-HALO, HALO:-HALO]
+        return means_kept(noisy, noisy - noise[HALO:-HALO, HALO:-HALO], recipe.intensity.hu)
 
     sets = recipe.phantoms
     report: dict[str, object] = {"pipeline": recipe.id, "version": recipe.version, "window_hu": list(WINDOW_HU)}

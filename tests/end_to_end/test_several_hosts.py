@@ -177,6 +177,7 @@ def node(tmp_path: Path, broker: Broker, database: Database, pacs: SmallPacs) ->
     started.stop()
 
 
+@pytest.mark.timeout(600)
 def test_a_node_of_several_hosts_outlives_its_broker_and_its_leader(
     node: Node, broker: Broker, database: Database, pacs: SmallPacs, series: WriteSeries
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from test_send_command import at
 import pipelines
 from gateway.commands.sandbox import SmallPacs
 from gateway.network.scp import ScpConfig, StorageScp
+from pipelines.catalog import Catalog
+from pipelines.runtime_choices import Choice, Machine, record
 
 MakeNode = Callable[..., Athanor]
 RULES = """
@@ -24,6 +27,7 @@ pipeline = "t2-to-stir"
 destinations = ["pacs"]
 when = { attribute = "Modality", equals = "MR" }
 """
+WEIGHTS = Path(pipelines.__file__).resolve().parents[1] / "weights"
 FINDING_KEYS = {"check", "well", "found", "fix"}
 
 
@@ -40,7 +44,18 @@ def test_a_machine_that_has_everything(node: MakeNode, pacs: SmallPacs, tmp_path
     # one line of weights for each model that ships
     assert list(dict.fromkeys(tuple(line.split()[:2]) for line in ran.out.splitlines())) == [
         ("✓", check)
-        for check in ("port", "disk", "database", "rules", "broker", "device", "codecs", "weights", "destination")
+        for check in (
+            "port",
+            "disk",
+            "database",
+            "rules",
+            "broker",
+            "device",
+            "codecs",
+            "weights",
+            "runtime",
+            "destination",
+        )
     ]
     assert not (tmp_path / "node" / "state").exists(), "nothing was made by looking"
     ran = command("doctor", "--json")
@@ -56,6 +71,25 @@ def test_a_database_that_is_there(node: MakeNode, pacs: SmallPacs) -> None:
     assert finding(ran, "database")["found"] == "sqlite answers"
     assert "0.0 s from that of the database" in finding(ran, "clock")["found"]
     assert finding(ran, "rules")["found"] == "enabled: stir"
+
+
+def test_which_models_were_measured_on_this_machine(node: MakeNode, pacs: SmallPacs, tmp_path: Path) -> None:
+    command = node(RULES, destinations=at(pacs))
+    found = finding(command("doctor", "--json"), "runtime")
+    assert (found["well"], found["found"][:32]) == (True, "the fastest was measured for 0 o")
+    assert "`athanor bench inference --record`" in found["found"]
+    digests = [spec.generator.sha256 for spec in Catalog.read(WEIGHTS).values() if spec.enabled]
+    here, elsewhere = Machine.here(os.cpu_count() or 1), Machine("another processor", 1, {})
+    state = tmp_path / "node" / "state"
+    record(
+        state / "runtimes.json",
+        [Choice(digests[0], here, "eager", 0.0, {}), Choice(digests[1], elsewhere, "eager", 0.0, {})],
+    )
+    found = finding(command("doctor", "--json"), "runtime")
+    assert f"measured for 1 of {len(digests)} enabled" in found["found"]
+    record(state / "runtimes.json", [Choice(digest, here, "eager", 0.0, {}) for digest in digests])
+    found = finding(command("doctor", "--json"), "runtime")
+    assert found["found"] == f"the fastest was measured for {len(digests)} of {len(digests)} enabled pipelines"
 
 
 def test_a_taken_port(node: MakeNode) -> None:
@@ -95,7 +129,7 @@ def test_a_destination_that_is_not_reached(node: MakeNode) -> None:
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of one released model, the only one in use."""
     model = tmp_path / "models" / "t2-to-stir"
-    shutil.copytree(Path(pipelines.__file__).resolve().parents[1] / "weights" / "t2-to-stir", model)
+    shutil.copytree(WEIGHTS / "t2-to-stir", model)
     monkeypatch.setenv("ATHANOR_WEIGHTS_DIR", str(tmp_path / "models"))
     return model
 
