@@ -29,7 +29,7 @@ from prometheus_client import (
 )
 
 from gateway import logs
-from gateway.settings import Metrics
+from gateway.settings.watch import Metrics
 
 log = logs.get("metrics")
 

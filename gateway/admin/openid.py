@@ -23,7 +23,7 @@ import jwt
 
 from gateway.admin.access import NotAllowed
 from gateway.errors import ConfigurationError, Unavailable
-from gateway.settings import OpenId, Web
+from gateway.settings.watch import OpenId, Web
 from gateway.store.logins import Attempt
 
 CALLBACK = "/login/openid/callback"

@@ -9,7 +9,7 @@ import typer
 
 from gateway.commands import console
 from gateway.commands.console import Json, err, say, show_table
-from gateway.settings_origin import effective
+from gateway.settings.origin import effective
 
 
 def settings(

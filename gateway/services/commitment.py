@@ -5,7 +5,8 @@ from __future__ import annotations
 from gateway.domain.schedule import RetrySchedule
 from gateway.network.commitment_in import Commitments
 from gateway.network.destination import DestinationAddress
-from gateway.settings import Destination, Peer, Settings
+from gateway.settings import Destination, Settings
+from gateway.settings.line import Peer
 from gateway.stages.commit import Committer, Listener
 from gateway.stages.deliver import entity_address
 from gateway.stages.vouch import Reporter, Voucher

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from gateway import logs, metrics
-from gateway.settings import Process
+from gateway.settings.line import Process
 from pipelines import inference, runtime_choices, runtimes
 from pipelines.catalog import Catalog
 from pipelines.errors import PipelineError, RuntimeUnfit

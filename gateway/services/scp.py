@@ -26,7 +26,8 @@ from gateway.network.tls import TlsFiles
 from gateway.services.commitment import commitments_of
 from gateway.services.notify import notify
 from gateway.services.receiving import receiving
-from gateway.settings import THIS_MACHINE, Settings
+from gateway.settings import Settings
+from gateway.settings.values import THIS_MACHINE
 from gateway.store import heartbeats
 from gateway.store.database import Database
 from gateway.store.directory import Directory

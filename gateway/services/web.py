@@ -18,7 +18,8 @@ from gateway.admin.setup_token import SetupToken
 from gateway.errors import ConfigurationError, Unavailable
 from gateway.services.notify import notify
 from gateway.services.receiving import receiving
-from gateway.settings import Settings, Web
+from gateway.settings import Settings
+from gateway.settings.watch import Web
 from gateway.store import heartbeats, people
 from gateway.store.database import Database
 from gateway.store.directory import Directory

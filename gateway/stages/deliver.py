@@ -26,7 +26,8 @@ from gateway.network.statuses import is_taken
 from gateway.network.stow import StowAddress
 from gateway.network.tls import TlsFiles
 from gateway.network.transfer import Address, transfer
-from gateway.settings import Deliver, Destination, Peer, Settings
+from gateway.settings import Destination, Settings
+from gateway.settings.line import Deliver, Peer
 from gateway.store import deliveries
 from gateway.store.database import Database
 from gateway.store.deliveries import Claim, ToSend

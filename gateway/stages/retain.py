@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from gateway import logs
-from gateway.settings import Retention
+from gateway.settings.line import Retention
 from gateway.store import commitments, heartbeats, retention
 from gateway.store.database import Database
 from gateway.store.retention import Limits, Note

@@ -18,8 +18,9 @@ from sqlalchemy.engine import Connection
 
 from gateway.dicom.provenance import encoding_of
 from gateway.errors import ConfigurationError
-from gateway.settings import AETitle, Destination, Networks, Settings
-from gateway.settings_words import words_of
+from gateway.settings import Destination, Settings
+from gateway.settings.values import AETitle, Networks
+from gateway.settings.words import words_of
 from gateway.store import destinations
 from gateway.store.database import LOCK_OF_THE_DIRECTORY, now
 from gateway.store.tables import directory_entry

@@ -22,7 +22,8 @@ from gateway.network.outcomes import EchoReport
 from gateway.network.requestor import resolve
 from gateway.network.stow import StowAddress
 from gateway.network.transfer import ask
-from gateway.settings import Destination, DestinationTls, Settings
+from gateway.settings import Destination, Settings
+from gateway.settings.line import DestinationTls
 from gateway.stages import deliver
 from gateway.store import directory_entries, people
 from gateway.store.directory_entries import Entry, InvalidEntry, Kind

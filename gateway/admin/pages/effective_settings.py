@@ -10,7 +10,7 @@ from fastapi import Query, Request, Response
 from gateway.admin.routes import Routes
 from gateway.admin.site import Site
 from gateway.domain.roles import Role
-from gateway.settings_origin import EffectiveSetting, effective
+from gateway.settings.origin import EffectiveSetting, effective
 
 Text = Annotated[str, Query(max_length=64)]
 Given = Annotated[bool, Query(description="only those that are no defaults")]

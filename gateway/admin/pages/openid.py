@@ -15,7 +15,7 @@ from gateway.admin.openid import CALLBACK, Claimed, Provider, error_word
 from gateway.admin.pages.session import is_encrypted, own_place, with_cookie
 from gateway.admin.site import Site, address_of
 from gateway.domain.roles import Role
-from gateway.settings import OpenId
+from gateway.settings.watch import OpenId
 from gateway.store import logins, people
 from gateway.store.logins import Attempt
 from gateway.store.people import Somebody

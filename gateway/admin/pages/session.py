@@ -19,7 +19,7 @@ from gateway.admin.access import (
 from gateway.admin.setup_token import SetupToken
 from gateway.admin.site import Site, address_of
 from gateway.domain.roles import Role
-from gateway.settings import Web
+from gateway.settings.watch import Web
 from gateway.store import people
 from gateway.store.people import Somebody
 

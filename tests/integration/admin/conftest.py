@@ -10,7 +10,9 @@ import pytest
 from web_application import TOKEN, Running, serving
 
 from gateway.admin.senders import digest_of
-from gateway.settings import Node, Settings, Web
+from gateway.settings import Settings
+from gateway.settings.line import Node
+from gateway.settings.watch import Web
 from gateway.store.database import Database
 
 

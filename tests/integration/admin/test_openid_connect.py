@@ -29,7 +29,9 @@ from web_application import PASSWORD, Running, serving
 
 from gateway.admin.access import COOKIE
 from gateway.domain.roles import Role
-from gateway.settings import Node, OpenId, Settings, Web
+from gateway.settings import Settings
+from gateway.settings.line import Node
+from gateway.settings.watch import OpenId, Web
 from gateway.store import people
 from gateway.store.database import Database
 

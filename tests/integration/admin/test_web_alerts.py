@@ -13,7 +13,9 @@ from web_application import Running, serving
 
 from gateway.domain.alerts import Cause, Severity
 from gateway.domain.roles import Role
-from gateway.settings import Alerts, Mail, Node, Settings
+from gateway.settings import Settings
+from gateway.settings.line import Node
+from gateway.settings.watch import Alerts, Mail
 from gateway.store import alerts, tables
 from gateway.store.alerts import Rules
 from gateway.store.database import Database

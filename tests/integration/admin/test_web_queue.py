@@ -18,7 +18,8 @@ from gateway.domain.completeness import AssociationState
 from gateway.domain.roles import Role
 from gateway.domain.rule_tables import rule_from_table
 from gateway.domain.states import DeliveryState, JobState, SeriesState
-from gateway.settings import Destination, Node, Settings
+from gateway.settings import Destination, Settings
+from gateway.settings.line import Node
 from gateway.store import deliveries, destinations, intake, jobs, judgement, people, routing, rulebook, tables
 from gateway.store.database import Database
 from gateway.store.intake import Arrived

@@ -21,7 +21,9 @@ from gateway.domain.schedule import RetrySchedule
 from gateway.domain.states import JobState, SeriesState
 from gateway.services import clock
 from gateway.services.messenger import Messengers
-from gateway.settings import Alerts, Destination, Listener, ListenerTls, Mail, Node, Settings, Spool, Webhook
+from gateway.settings import Destination, Settings
+from gateway.settings.line import Listener, ListenerTls, Node, Spool
+from gateway.settings.watch import Alerts, Mail, Webhook
 from gateway.stages import alert as stage
 from gateway.store import alerts, destinations, refusals, tables
 from gateway.store.alerts import Rules

@@ -27,7 +27,8 @@ from gateway.domain.completeness import Policy
 from gateway.domain.rule_tables import rule_from_table
 from gateway.network.scp import ScpConfig, StorageScp
 from gateway.network.scu import DestinationAddress, OutgoingInstance, send
-from gateway.settings import Destination, Node, Settings
+from gateway.settings import Destination, Settings
+from gateway.settings.line import Node
 from gateway.stages.assemble import assemble
 from gateway.stages.process import Process
 from gateway.stages.receive import Receive

@@ -30,7 +30,7 @@ from small_series import AXIAL, write_small_series
 
 from gateway import metrics
 from gateway.commands.sandbox import Sandbox, free_port
-from gateway.settings import Metrics
+from gateway.settings.watch import Metrics
 from gateway.store import tables
 from gateway.store.database import Database
 

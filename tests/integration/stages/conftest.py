@@ -17,7 +17,8 @@ from stage_line import Line, MakePacs, Series, Start, destination
 import pipelines
 from gateway.commands.sandbox import free_port
 from gateway.domain.rule_tables import rule_from_table
-from gateway.settings import Deliver, Destination, Node, Process, Settings
+from gateway.settings import Destination, Settings
+from gateway.settings.line import Deliver, Node, Process
 from gateway.store import rulebook
 from gateway.store.database import Database
 from gateway.store.spool import Spool

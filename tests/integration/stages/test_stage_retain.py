@@ -17,7 +17,7 @@ import pytest
 import sqlalchemy as sa
 from stage_line import Line, MakePacs, Series, Start, destination, on_sqlite
 
-from gateway.settings import Retention
+from gateway.settings.line import Retention
 from gateway.stages.adopt import adopt_orphans
 from gateway.stages.retain import Retain, limits_of
 from gateway.store import deliveries, retention, routing, tables
@@ -229,7 +229,7 @@ def test_what_would_go_is_said_without_its_going(start: Start, make_pacs: MakePa
 _KILLED = """
     import os, signal, sys
     from pathlib import Path
-    from gateway.settings import Retention
+    from gateway.settings.line import Retention
     from gateway.stages.retain import Retain, limits_of
     from gateway.store.database import Database
 

@@ -21,8 +21,9 @@ import pytest
 from gateway import audit, metrics
 from gateway.audit import Node
 from gateway.domain.refusal import Reason, Refusal
-from gateway.settings import Audit, Settings
-from gateway.settings import Node as NodeSettings
+from gateway.settings import Settings
+from gateway.settings.line import Node as NodeSettings
+from gateway.settings.watch import Audit
 from gateway.store.database import Database
 from gateway.store.refusals import RefusalBook
 

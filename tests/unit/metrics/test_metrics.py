@@ -19,7 +19,7 @@ from typer.main import get_command
 from gateway import metrics
 from gateway.__main__ import app
 from gateway.commands.sandbox import free_port
-from gateway.settings import Metrics
+from gateway.settings.watch import Metrics
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")

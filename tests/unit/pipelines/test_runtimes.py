@@ -12,7 +12,7 @@ from test_denoising import write_denoiser
 from torch import Tensor, nn
 
 from gateway.services.models import Models
-from gateway.settings import Process
+from gateway.settings.line import Process
 from pipelines import inference, measuring, runtimes
 from pipelines.errors import RuntimeUnfit
 from pipelines.runtime_choices import EAGER, Choice, Machine, chosen, read, record

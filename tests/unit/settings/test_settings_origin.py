@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from settings_words_of import WriteSettings
 
 from gateway.settings import Settings, read_settings
-from gateway.settings_origin import Given, effective
+from gateway.settings.origin import Given, effective
 
 SECRET = "correct-horse"
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from gateway.errors import ConfigurationError
-from gateway.settings import Destination, Listener, Settings, Web
+from gateway.settings import Destination, Settings
+from gateway.settings.line import Listener
+from gateway.settings.watch import Web
 from gateway.store import destinations, directory_entries
 from gateway.store.database import Database
 from gateway.store.directory import Directory, with_entries
