@@ -170,8 +170,8 @@ def phantom(
     _require("--motion", motion, MOTIONS)
     if motion != "none":
         for one in sequences:
-            _require(f"--motion {motion}: --sequence", one, _MR)
-    seen = "sagittal" if plane == "sagittal" else "axial"
+            _require(f"--sequence with --motion {motion}", one, _MR)
+    seen: Literal["axial", "sagittal"] = "sagittal" if plane == "sagittal" else "axial"
     wanted = Wanted(slices, matrix, thickness, dose, region or None, seen, motion)
     for one in sequences:
         folder = out_dir / one if len(sequences) > 1 else out_dir

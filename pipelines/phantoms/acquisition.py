@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.phantoms.motion import STILL, Motion, PhaseAxis, draw_course, moving_kspace
 from pipelines.phantoms.painting import Labels, Plane, paint_slice
 from pipelines.phantoms.patient import CURVE_Z_MM, FIELD_SIZE, FIELD_STEP_MM, Curve, SpinePatient
 from pipelines.phantoms.sequences import Sequence
@@ -54,8 +55,10 @@ class Scanner:
     saturation: float = 1.0  # what a ventral saturation band leaves of the signal
     saturation_gap_mm: float = 18.0  # from the front of the vertebrae
     coverage: tuple[float, float] = (0.9, 0.85)  # share of k-space acquired along rows and columns
-    chemical_shift_px: float = 0.5  # of fat along the rows
+    chemical_shift_px: float = 0.5  # of fat along the axis of frequency encoding
     full_scale: float = 1800.0  # integer that the brighter of fluid and fat gets at the canal
+    phase_axis: PhaseAxis = "AP"  # the hard case: ghosts of the belly cross the spine, the saturation band is for that
+    motion: Motion = STILL  # each series of a visit has its own course of it
 
 
 def draw_prescription(rng: np.random.Generator, slices: int = 17) -> Prescription:
@@ -144,11 +147,14 @@ def slice_signal(
     sequence: Sequence,
     scanner: Scanner,
     rng: np.random.Generator,
+    prescription: Prescription | None = None,
 ) -> Plane:
     """Magnitude image of one slice, float32 (matrix, matrix); 1 is the brighter of CSF and pure fat at the canal.
 
     Water and fat are summed with their signs and the fat displaced by the chemical shift; complex noise is added in the
     image and cut off in k-space with the signal, so that it has the image's resolution; the magnitude is Rician.
+    Motion draws nothing from `rng`: its course follows from the patient's seed and the sequence's name. It alone needs
+    the prescription of the slice; raises ValueError without one.
     """
     water, fraction, texture, fat = _lookup(patient, sequence)
     points = anatomy.points
@@ -164,16 +170,54 @@ def slice_signal(
     bias = anatomy.bias / np.float32(reference)
     frequency = np.fft.fftfreq(matrix).astype(np.float32)
     shift = np.exp(-2j * np.pi * frequency * scanner.chemical_shift_px).astype(np.complex64)
-    kspace = np.fft.fft2(water_px * bias + noise[0] + 1j * noise[1])
-    kspace += np.fft.fft2(fat_px * bias) * shift[:, None]
+    shift = shift[:, None] if scanner.phase_axis == "AP" else shift[None, :]
+    if scanner.motion.moves:
+        tissue = np.stack([water_px, fat_px]) * bias
+        water_k, fat_k = _seen_moving(tissue, patient, sequence, scanner, prescription)
+        kspace = np.fft.fft2(noise[0] + 1j * noise[1]) + water_k + fat_k * shift
+    else:
+        kspace = np.fft.fft2(water_px * bias + noise[0] + 1j * noise[1])
+        kspace += np.fft.fft2(fat_px * bias) * shift
     rows, columns = (_window(frequency, share) for share in scanner.coverage)
     return np.abs(np.fft.ifft2(kspace * rows[:, None] * columns[None, :])).astype(np.float32)
+
+
+def _seen_moving(
+    tissue: NDArray[np.float32],
+    patient: SpinePatient,
+    sequence: Sequence,
+    scanner: Scanner,
+    prescription: Prescription | None,
+) -> NDArray[np.complex64]:
+    """The k-space of `tissue` (compartments, rows, columns) while the patient moves as in this series."""
+    if prescription is None:
+        raise ValueError("motion: found no prescription, expected that of the slice, which says where the belly is")
+    rng = np.random.default_rng([patient.seed, 10, *sequence.name.encode()])
+    course = draw_course(scanner.motion, prescription.matrix, 1e-3 * sequence.tr_ms, rng)
+    share = breathing_share(patient, prescription)
+    return moving_kspace(tissue, share, course, prescription.spacing_mm, scanner.phase_axis)
+
+
+def breathing_share(patient: SpinePatient, prescription: Prescription) -> Curve:
+    """How much of the belly's movement each column takes part in: 1 at the front, 0 from the vertebrae on."""
+    y_mm, z_mm = prescription.axes_mm()
+    front, spine = (
+        float(np.interp(z_mm, CURVE_Z_MM, curve).mean())
+        for curve in (patient.body.front_skin, patient.body.anterior_wall)
+    )
+    return np.asarray(np.clip((spine - y_mm) / (spine - front), 0.0, 1.0))
 
 
 def _window(frequency: Plane, share: float) -> Plane:
     """The acquired part of k-space along one axis, its edge rounded as reconstructions do against Gibbs ringing."""
     position = np.abs(frequency) / (0.5 * share)
     return np.clip((1.05 - position) / 0.15, 0.0, 1.0).astype(np.float32) ** 0.7
+
+
+def draw_visit(patient: SpinePatient) -> tuple[Prescription, Scanner]:
+    """The prescription and the scanner that the patient's seed draws, for all series of one visit."""
+    rng = np.random.default_rng([patient.seed, 7])
+    return draw_prescription(rng), draw_scanner(rng)
 
 
 def acquire(
@@ -184,15 +228,14 @@ def acquire(
     Without a prescription or a scanner, the patient's seed draws one; it draws the same for every sequence, as in one
     visit. Rows run to the feet and columns to the back (Image Orientation (Patient) 0\\1\\0\\0\\0\\-1).
     """
-    visit = np.random.default_rng([patient.seed, 7])
-    drawn_prescription, drawn_scanner = draw_prescription(visit), draw_scanner(visit)
+    drawn_prescription, drawn_scanner = draw_visit(patient)
     prescription = drawn_prescription if prescription is None else prescription
     scanner = drawn_scanner if scanner is None else scanner
     noise = np.random.default_rng([patient.seed, 8, *sequence.name.encode()])
-    slices = [
-        slice_signal(patient, slice_anatomy(patient, prescription, scanner, index), sequence, scanner, noise)
-        for index in range(prescription.slices)
-    ]
+    slices = []
+    for index in range(prescription.slices):
+        anatomy = slice_anatomy(patient, prescription, scanner, index)
+        slices.append(slice_signal(patient, anatomy, sequence, scanner, noise, prescription))
     voxels = np.clip(np.rint(np.stack(slices) * scanner.full_scale), 0, 4095).astype(np.float32)
     half = 0.5 * (prescription.matrix - 1) * prescription.spacing_mm
     _, y, z = prescription.centre_mm
