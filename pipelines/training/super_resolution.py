@@ -11,15 +11,15 @@ from torch.nn.functional import l1_loss
 
 from pipelines.degradation import back_projected, degradation, restoration
 from pipelines.intensity import Array
-from pipelines.networks import EDSR, GENERATORS, PatchGAN
+from pipelines.networks import EDSR, PatchGAN
 from pipelines.networks.edsr import FACTOR, draw_weights, linear
-from pipelines.training.losses import adversarial_loss, discriminator_loss
+from pipelines.training.late_adversary import LateAdversary, make_residual
 from pipelines.training.recipe import SuperResolutionRecipe
-from pipelines.training.trainer import Pair, Trainer, translate
+from pipelines.training.trainer import Pair, translate
 from pipelines.training.wgan import edge_distance
 
 
-class SuperResolution(Trainer):
+class SuperResolution(LateAdversary):
     """A run of `recipe`. Losses look at the image after back-projection, as it will be delivered."""
 
     def __init__(
@@ -31,7 +31,8 @@ class SuperResolution(Trainer):
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.margin = recipe, recipe.phantoms.margin
-        generator, judge = make_edsr(recipe), PatchGAN(2, recipe.networks.ndf, layers=2)
+        generator, judge = make_residual(recipe), PatchGAN(2, recipe.networks.ndf, layers=2)
+        assert isinstance(generator, EDSR)
         draw_weights(generator)
         length = recipe.phantoms.patch // FACTOR
         self.down = torch.from_numpy(degradation(length, FACTOR)).to(device)
@@ -48,16 +49,7 @@ class SuperResolution(Trainer):
         shown, real = self._inner(linear(coarse)), self._inner(real)
         distance = l1_loss(fine, real)
         loss = schedule.pixel_weight * distance + schedule.edge_weight * edge_distance(fine, real)
-        on_judge = 0.0
-        if self.step >= schedule.adversarial_from:
-            judged = discriminator_loss(self.judge(shown, real), self.judge(shown, fine.detach()))
-            self._update(1, judged)
-            on_judge = judged.item()
-            self.judge.requires_grad_(False)
-            loss = loss + schedule.gan_weight * adversarial_loss(self.judge(shown, fine))
-        self._update(0, loss)
-        self.judge.requires_grad_(True)
-        self._count(on_judge, loss.item(), distance.item())
+        self._learn(shown, real, fine, loss, distance)
 
     def delivered(self, generator: nn.Module, real_a: Array) -> Array:
         return back_projected(translate(generator, real_a, self.device), real_a[0], FACTOR)
@@ -65,15 +57,3 @@ class SuperResolution(Trainer):
     def _back_projected(self, fine: Tensor, coarse: Tensor) -> Tensor:
         missing = coarse - self.down @ fine @ self.down.T
         return fine + self.up @ missing @ self.up.T
-
-
-def make_edsr(recipe: SuperResolutionRecipe) -> EDSR:
-    """The untrained generator of `recipe`."""
-    generator = GENERATORS[recipe.networks.architecture](**edsr_parameters(recipe))
-    assert isinstance(generator, EDSR)
-    return generator
-
-
-def edsr_parameters(recipe: SuperResolutionRecipe) -> dict[str, int]:
-    """The arguments of the generator's constructor, as the manifest states them."""
-    return {"width": recipe.networks.width, "blocks": recipe.networks.blocks}

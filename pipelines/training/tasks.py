@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipelines.training.body_bank import build_body_bank, draw_kernel, hounsfiel
 from pipelines.training.ct_bank import build_ct_bank, ct_visit
 from pipelines.training.cyclegan import CycleGan, make_translator, translator_parameters
 from pipelines.training.fine_bank import build_fine_bank, validation_slices
+from pipelines.training.late_adversary import make_residual, residual_parameters
 from pipelines.training.pix2pix import Pix2Pix, generator_parameters, make_generator
 from pipelines.training.radiograph_bank import (
     build_radiograph_bank,
@@ -32,8 +34,8 @@ from pipelines.training.recipe import (
     ThinSliceRecipe,
     TranslationRecipe,
 )
-from pipelines.training.super_resolution import SuperResolution, edsr_parameters, make_edsr
-from pipelines.training.through_plane import ThroughPlane, make_thin_slices, thin_slice_parameters
+from pipelines.training.super_resolution import SuperResolution
+from pipelines.training.through_plane import ThroughPlane
 from pipelines.training.trainer import Pair, Trainer
 from pipelines.training.visits import visit
 from pipelines.training.volume_bank import build_volume_bank, validation_stacks
@@ -67,15 +69,7 @@ class Task:
 
 def task_of(recipe: Recipe) -> Task:
     """The task of `recipe`."""
-    if isinstance(recipe, CycleRecipe):
-        return CYCLE
-    if isinstance(recipe, SuperResolutionRecipe):
-        return SUPER_RESOLVE
-    if isinstance(recipe, ThinSliceRecipe):
-        return THIN_SLICE
-    if recipe.kind == "radiograph":
-        return RADIOGRAPH
-    return DENOISE if isinstance(recipe, DenoiseRecipe) else TRANSLATE
+    return _TASKS[recipe.kind]
 
 
 def _pix2pix(recipe: TranslationRecipe, cache: Path, device: str) -> Trainer:
@@ -144,13 +138,17 @@ def _windowed(image: Array) -> Array:
     return np.asarray((hu - WINDOW_HU[0]) / (WINDOW_HU[1] - WINDOW_HU[0]) * 2.0 - 1.0, dtype=np.float32)
 
 
-def _evaluate_translation(recipe: TranslationRecipe, run: Path) -> None:
-    from pipelines.training.evaluation import evaluate  # scikit-image: the training extra
+def _evaluation(module: str) -> Callable[[Any, Path], None]:
+    """`evaluate` of a module beside this one, imported when it is called: scikit-image is in the training extra."""
 
-    evaluate(recipe, run)
+    def evaluate(recipe: Recipe, run: Path) -> None:
+        import_module(f"pipelines.training.{module}").evaluate(recipe, run)
+
+    return evaluate
 
 
 def _evaluate_radiographs(recipe: TranslationRecipe, run: Path) -> None:
+    """As other translations, on patients of its own."""
     from pipelines.training.evaluation import Draws, evaluate
 
     lesions = recipe.phantoms.lesion_rate
@@ -160,30 +158,6 @@ def _evaluate_radiographs(recipe: TranslationRecipe, run: Path) -> None:
     evaluate(recipe, run, draws)
 
 
-def _evaluate_denoiser(recipe: DenoiseRecipe, run: Path) -> None:
-    from pipelines.training.dose_evaluation import evaluate
-
-    evaluate(recipe, run)
-
-
-def _evaluate_cycle(recipe: CycleRecipe, run: Path) -> None:
-    from pipelines.training.ct_evaluation import evaluate
-
-    evaluate(recipe, run)
-
-
-def _evaluate_thin_slices(recipe: ThinSliceRecipe, run: Path) -> None:
-    from pipelines.training.thin_evaluation import evaluate
-
-    evaluate(recipe, run)
-
-
-def _evaluate_super_resolution(recipe: SuperResolutionRecipe, run: Path) -> None:
-    from pipelines.training.fine_evaluation import evaluate
-
-    evaluate(recipe, run)
-
-
 TRANSLATE = Task(
     trainer=_pix2pix,
     network=make_generator,
@@ -191,7 +165,7 @@ TRANSLATE = Task(
     validation=_visited,
     samples=lambda pairs: [pairs[index % len(pairs)] for index in (1, 2, 7, 12, 17, 22)],
     shown=lambda image: image,
-    evaluate=_evaluate_translation,
+    evaluate=_evaluation("evaluation"),
     scales=lambda recipe: (
         {"percentiles": list(recipe.intensity.percentiles)},
         [0.0, recipe.intensity.full_scale],
@@ -212,18 +186,18 @@ DENOISE = Task(
     validation=_low_dose,
     samples=lambda pairs: list(pairs[:6]),
     shown=_windowed,
-    evaluate=_evaluate_denoiser,
+    evaluate=_evaluation("dose_evaluation"),
     scales=lambda recipe: ({"hu": list(recipe.intensity.hu)}, list(recipe.intensity.hu)),
     half_precision_limit=0.0005,  # 1 HU
 )
 THIN_SLICE = Task(
     trainer=_through_plane,
-    network=make_thin_slices,
-    parameters=thin_slice_parameters,
+    network=make_residual,
+    parameters=residual_parameters,
     validation=validation_stacks,
     samples=lambda pairs: list(pairs[1::3][:6]),
     shown=_windowed,
-    evaluate=_evaluate_thin_slices,
+    evaluate=_evaluation("thin_evaluation"),
     scales=lambda recipe: ({"hu": list(recipe.intensity.hu)}, list(recipe.intensity.hu)),
     half_precision_limit=0.0005,  # 1 HU
 )
@@ -234,18 +208,26 @@ CYCLE = Task(
     validation=_with_ct,
     samples=lambda pairs: list(pairs[:6]),
     shown=lambda image: image,
-    evaluate=_evaluate_cycle,
+    evaluate=_evaluation("ct_evaluation"),
     scales=lambda recipe: ({"percentiles": list(recipe.intensity.percentiles)}, list(recipe.intensity.hu)),
     half_precision_limit=0.01,  # 13 HU
 )
 SUPER_RESOLVE = Task(
     trainer=_super_resolution,
-    network=make_edsr,
-    parameters=edsr_parameters,
+    network=make_residual,
+    parameters=residual_parameters,
     validation=validation_slices,
     samples=lambda pairs: list(pairs[:4]),
     shown=_as_large,
-    evaluate=_evaluate_super_resolution,
+    evaluate=_evaluation("fine_evaluation"),
     scales=lambda recipe: ({"percentiles": list(recipe.intensity.percentiles)}, [0.0, 4095.0]),
     half_precision_limit=0.01,
 )
+_TASKS = {
+    "translate": TRANSLATE,
+    "radiograph": RADIOGRAPH,
+    "cycle": CYCLE,
+    "denoise": DENOISE,
+    "thin-slice": THIN_SLICE,
+    "super-resolve": SUPER_RESOLVE,
+}

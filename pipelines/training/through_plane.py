@@ -9,14 +9,14 @@ import torch
 from torch import nn
 from torch.nn.functional import l1_loss
 
-from pipelines.networks import GENERATORS, PatchGAN
+from pipelines.networks import PatchGAN
 from pipelines.networks.thin_slices import CONTEXT, FOLD, GAIN
-from pipelines.training.losses import adversarial_loss, discriminator_loss
+from pipelines.training.late_adversary import LateAdversary, make_residual
 from pipelines.training.recipe import ThinSliceRecipe
-from pipelines.training.trainer import Pair, Trainer
+from pipelines.training.trainer import Pair
 
 
-class ThroughPlane(Trainer):
+class ThroughPlane(LateAdversary):
     """A run of `recipe`; along the rim of a slice the generator lacks the mirrored pixels that it has in use."""
 
     rim = 12
@@ -30,7 +30,7 @@ class ThroughPlane(Trainer):
     ) -> None:
         torch.manual_seed(recipe.seed)
         self.recipe, self.margin = recipe, recipe.phantoms.margin
-        generator, judge = make_thin_slices(recipe), PatchGAN(CONTEXT + FOLD, recipe.networks.ndf, layers=2)
+        generator, judge = make_residual(recipe), PatchGAN(CONTEXT + FOLD, recipe.networks.ndf, layers=2)
         *inner, last = [module for module in generator.modules() if isinstance(module, nn.Conv2d)]
         for convolution in inner:
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
@@ -49,24 +49,4 @@ class ThroughPlane(Trainer):
         distance = l1_loss(thin, real)
         along_z = l1_loss(thin.diff(dim=1), real.diff(dim=1))
         loss = GAIN * (schedule.pixel_weight * distance + schedule.edge_weight * along_z)
-        on_judge = 0.0
-        if self.step >= schedule.adversarial_from:
-            on_real, on_fake = self.judge(thick, real), self.judge(thick, thin.detach())
-            judged = discriminator_loss(on_real, on_fake)
-            self._update(1, judged)
-            on_judge = judged.item()
-            self.judge.requires_grad_(False)
-            loss = loss + schedule.gan_weight * adversarial_loss(self.judge(thick, thin))
-        self._update(0, loss)
-        self.judge.requires_grad_(True)
-        self._count(on_judge, loss.item(), distance.item())
-
-
-def make_thin_slices(recipe: ThinSliceRecipe) -> nn.Module:
-    """The untrained generator of `recipe`."""
-    return GENERATORS[recipe.networks.architecture](**thin_slice_parameters(recipe))
-
-
-def thin_slice_parameters(recipe: ThinSliceRecipe) -> dict[str, int]:
-    """The arguments of the generator's constructor, as the manifest states them."""
-    return {"width": recipe.networks.width, "blocks": recipe.networks.blocks}
+        self._learn(thick, real, thin, loss, distance)

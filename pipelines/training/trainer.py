@@ -174,13 +174,17 @@ class Trainer(ABC):
         line = Progress(self.step, self.seconds / 60, judge, generator_total, l1, float(np.mean(distances)))
         self.log.append(line)
         save_generator(generator, folder / LATEST)
-        if line.validation_l1 < self.best_l1:
-            self.best_l1 = line.validation_l1
+        if self._is_better(line):
             save_generator(generator, folder / BEST)
+        self.best_l1 = min(self.best_l1, line.validation_l1)
         with (folder / "log.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, fieldnames=list(asdict(line)))
             writer.writeheader()
             writer.writerows(asdict(entry) for entry in self.log)
+
+    def _is_better(self, line: Progress) -> bool:
+        """Whether the averaged generator is to be kept in the place of the one kept before."""
+        return line.validation_l1 < self.best_l1
 
     def delivered(self, generator: nn.Module, real_a: Array) -> Array:
         """One slice as it would be delivered."""

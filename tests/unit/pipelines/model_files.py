@@ -1,4 +1,4 @@
-"""A small released model in a folder, as somebody who trained one would leave it."""
+"""A small released model of each kind in a folder, as somebody who trained one would leave it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import tomlkit
 import torch
 from safetensors.torch import save_file
 
-from pipelines.networks import GENERATORS
+from pipelines.networks import EDSR, GENERATORS
+from pipelines.networks.edsr import draw_weights
 
 Change = Callable[[Any], None]  # edits the manifest before it is written
 Tensors = dict[str, torch.Tensor]
@@ -90,9 +91,11 @@ def seeded_weights(**parameters: int) -> Tensors:
     return {name: value.half() for name, value in GENERATORS["unet"](**parameters).state_dict().items()}
 
 
-def write_model(weights: Path, change: Change | None = None, tensors: Tensors | None = None) -> Path:
-    """The folder t2-to-stir under `weights`, with a manifest and the digest of its weights."""
-    folder = weights / "t2-to-stir"
+def write_model(
+    weights: Path, change: Change | None = None, tensors: Tensors | None = None, name: str = "t2-to-stir"
+) -> Path:
+    """The folder `name` under `weights`, with a manifest and the digest of its weights."""
+    folder = weights / name
     folder.mkdir(parents=True, exist_ok=True)
     manifest = tomlkit.parse(MANIFEST)
     path = folder / "generator.safetensors"
@@ -102,3 +105,49 @@ def write_model(weights: Path, change: Change | None = None, tensors: Tensors | 
         change(manifest)
     (folder / "manifest.toml").write_text(tomlkit.dumps(manifest), encoding="utf-8")
     return folder
+
+
+def write_denoiser(weights: Path) -> Path:
+    """A released ct-denoise with random weights that change little."""
+    return _write_ct(weights, "denoise", "DENOISED", "denoiser", {"width": 8, "depth": 3})
+
+
+def write_thin_slices(weights: Path) -> Path:
+    """A released ct-thin-slice with random weights."""
+    return _write_ct(weights, "thin-slice", "CT THIN SLICES", "thin-slices", {"width": 8, "blocks": 1})
+
+
+def write_super_resolution(weights: Path) -> Path:
+    """A released t2-super-resolution with random weights."""
+    torch.manual_seed(3)
+    network = EDSR(width=8, blocks=1)
+    draw_weights(network)
+    with torch.no_grad():
+        next(reversed(list(network.tail.children()))).weight *= 30.0  # so that it has something to say
+
+    def change(manifest: Any) -> None:
+        manifest["id"], manifest["kind"] = "t2-super-resolution", "super-resolve"
+        manifest["geometry"] = {"pixel_spacing_mm": 2.2, "tolerance": 1.0, "multiple": 1}
+        manifest["generator"] |= {"architecture": "edsr", "parameters": {"width": 8, "blocks": 1}}
+
+    return write_model(weights, change, network.state_dict(), "t2-super-resolution")
+
+
+def _write_ct(weights: Path, kind: str, marker: str, architecture: str, parameters: dict[str, int]) -> Path:
+    torch.manual_seed(3)
+    network = GENERATORS[architecture](**parameters)
+    with torch.no_grad():
+        for parameter in list(network.parameters())[-2:]:
+            parameter *= 0.1
+    hu = [-1024.0, 3071.0]
+
+    def change(manifest: Any) -> None:
+        manifest["id"], manifest["kind"] = f"ct-{kind}", kind
+        (contract,) = manifest["inputs"]
+        contract["role"], contract["modality"] = "CT", "CT"
+        manifest["intensity"] = {"hu": hu}
+        manifest["geometry"] = {"pixel_spacing_mm": 0.8, "tolerance": 1.0, "multiple": 2}
+        manifest["output"] = {"contrast": "CT", "modality": "CT", "unit": "HU", "marker": marker, "range": hu}
+        manifest["generator"] |= {"architecture": architecture, "parameters": parameters}
+
+    return write_model(weights, change, network.state_dict(), f"ct-{kind}")

@@ -1,52 +1,19 @@
 """Denoising through the pipeline: HU in, HU out, tiles exact, means kept, and what no model should be given refused."""
 
-import hashlib
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tomlkit
 import torch
-from model_files import MANIFEST
-from safetensors.torch import save_file
+from model_files import write_denoiser
 
 from pipelines.errors import ManifestError, Unsuitable, WeightsError
 from pipelines.inference import Pipeline, load
 from pipelines.kinds import denoise
-from pipelines.networks import Denoiser
 from pipelines.spec import read_manifest
 from pipelines.volume import Volume
-
-
-def write_denoiser(weights: Path) -> Path:
-    """A released ct-denoise with random weights that change little."""
-    folder = weights / "ct-denoise"
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = tomlkit.parse(MANIFEST)
-    torch.manual_seed(3)
-    network = Denoiser(width=8, depth=3)
-    with torch.no_grad():
-        for parameter in list(network.parameters())[-2:]:
-            parameter *= 0.1
-    save_file(network.state_dict(), folder / "generator.safetensors")
-    manifest["id"], manifest["kind"] = "ct-denoise", "denoise"
-    (contract,) = manifest["inputs"]
-    contract["role"], contract["modality"] = "CT", "CT"
-    manifest["intensity"] = {"hu": [-1024.0, 3071.0]}
-    manifest["geometry"] = {"pixel_spacing_mm": 0.8, "tolerance": 1.0, "multiple": 2}
-    manifest["output"] = {
-        "contrast": "CT", "modality": "CT", "unit": "HU", "marker": "DENOISED", "range": [-1024.0, 3071.0],
-    }  # fmt: skip
-    manifest["generator"] = {
-        "architecture": "denoiser",
-        "file": "generator.safetensors",
-        "sha256": hashlib.sha256((folder / "generator.safetensors").read_bytes()).hexdigest(),
-        "parameters": {"width": 8, "depth": 3},
-    }
-    (folder / "manifest.toml").write_text(tomlkit.dumps(manifest), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")

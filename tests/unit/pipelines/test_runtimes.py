@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_denoising import write_denoiser
+from model_files import write_denoiser
 from torch import Tensor, nn
 
 from gateway.services.models import Models

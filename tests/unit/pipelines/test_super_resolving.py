@@ -2,52 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tomlkit
-import torch
-from model_files import MANIFEST, write_model
-from safetensors.torch import save_file
+from model_files import write_model, write_super_resolution
 
 from pipelines.degradation import degraded
 from pipelines.errors import Unsuitable, WeightsError
 from pipelines.inference import Pipeline, load
 from pipelines.kinds import super_resolve
-from pipelines.networks import EDSR
-from pipelines.networks.edsr import draw_weights
 from pipelines.result import Result
 from pipelines.self_test import self_test
 from pipelines.spec import read_manifest
 from pipelines.volume import Volume
 
 TURNED = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]).T  # sagittal
-
-
-def write_super_resolution(weights: Path) -> Path:
-    """A released t2-super-resolution with random weights."""
-    folder = weights / "t2-super-resolution"
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = tomlkit.parse(MANIFEST)
-    torch.manual_seed(3)
-    network = EDSR(width=8, blocks=1)
-    draw_weights(network)
-    with torch.no_grad():
-        next(reversed(list(network.tail.children()))).weight *= 30.0  # so that it has something to say
-    save_file(network.state_dict(), folder / "generator.safetensors")
-    manifest["id"], manifest["kind"] = "t2-super-resolution", "super-resolve"
-    manifest["geometry"] = {"pixel_spacing_mm": 2.2, "tolerance": 1.0, "multiple": 1}
-    manifest["generator"] = {
-        "architecture": "edsr",
-        "file": "generator.safetensors",
-        "sha256": hashlib.sha256((folder / "generator.safetensors").read_bytes()).hexdigest(),
-        "parameters": {"width": 8, "blocks": 1},
-    }
-    (folder / "manifest.toml").write_text(tomlkit.dumps(manifest), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Thin slices through the pipeline: five for one on a finer grid, their mean kept, tiles exact, bad input refused."""
 
-import hashlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,46 +9,16 @@ import numpy as np
 import pytest
 import tomlkit
 import torch
-from model_files import MANIFEST
-from safetensors.torch import save_file
+from model_files import write_thin_slices
 
 from pipelines.errors import Unsuitable, WeightsError
 from pipelines.inference import Pipeline, load
 from pipelines.kinds import thin_slice
-from pipelines.networks import Denoiser, ThinSlices
+from pipelines.networks import Denoiser
 from pipelines.networks.thin_slices import cubic
 from pipelines.self_test import self_test
 from pipelines.spec import SeriesFacts, read_manifest
 from pipelines.volume import Volume
-
-
-def write_thin_slices(weights: Path) -> Path:
-    """A released ct-thin-slice with random weights."""
-    folder = weights / "ct-thin-slice"
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = tomlkit.parse(MANIFEST)
-    torch.manual_seed(3)
-    network = ThinSlices(width=8, blocks=1)
-    with torch.no_grad():
-        for parameter in list(network.parameters())[-2:]:
-            parameter *= 0.1
-    save_file(network.state_dict(), folder / "generator.safetensors")
-    manifest["id"], manifest["kind"] = "ct-thin-slice", "thin-slice"
-    (contract,) = manifest["inputs"]
-    contract["role"], contract["modality"] = "CT", "CT"
-    manifest["intensity"] = {"hu": [-1024.0, 3071.0]}
-    manifest["geometry"] = {"pixel_spacing_mm": 0.8, "tolerance": 1.0, "multiple": 2}
-    manifest["output"] = {
-        "contrast": "CT", "modality": "CT", "unit": "HU", "marker": "CT THIN SLICES", "range": [-1024.0, 3071.0],
-    }  # fmt: skip
-    manifest["generator"] = {
-        "architecture": "thin-slices",
-        "file": "generator.safetensors",
-        "sha256": hashlib.sha256((folder / "generator.safetensors").read_bytes()).hexdigest(),
-        "parameters": {"width": 8, "blocks": 1},
-    }
-    (folder / "manifest.toml").write_text(tomlkit.dumps(manifest), encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pipelines.training.recipe import (
     TranslationRecipe,
     TranslationSchedule,
 )
-from pipelines.training.trainer import Drawn, Pair
+from pipelines.training.trainer import Pair
 
 SIDE = 32
 
@@ -47,14 +47,24 @@ def tiny_recipe() -> TranslationRecipe:
             l1_weight=100.0,
             lesion_weight=1.0,
         ),
-        phantoms=PhantomSets(1, 2, 1, 11, 1, 21, 2, 1.0, 64),
+        phantoms=PhantomSets(
+            train_first_seed=1,
+            train_patients=2,
+            validation_first_seed=11,
+            validation_patients=1,
+            test_first_seed=21,
+            test_patients=2,
+            train_slices=1,
+            lesion_rate=1.0,
+            crop=64,
+        ),
         intensity=IntensityScales((0.5, 99.5), 1000.0, 1250.0, 0.1),
     )
 
 
 @pytest.fixture
-def draw() -> Callable[[np.random.Generator], Drawn]:
-    return lambda rng: (*_draw_block(rng), np.zeros((SIDE, SIDE), dtype=np.float32))
+def draw() -> Callable[[np.random.Generator], Pair]:
+    return _draw_block
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
-"""Super-resolution: exact back-projection, a loss that falls, a break without a trace, evaluation and release."""
+"""Super-resolution: exact back-projection, pairs, a network that begins near interpolation, evaluation and release."""
 
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,16 @@ from pipelines.networks import EDSR
 from pipelines.networks.edsr import draw_weights, linear
 from pipelines.spec import read_manifest
 from pipelines.training.fine_bank import FineBank, build_fine_bank
-from pipelines.training.fine_evaluation import evaluate
+from pipelines.training.late_adversary import make_residual
 from pipelines.training.recipe import (
     FineSets,
+    LateAdversarySchedule,
+    ResidualSizes,
     SeriesScale,
     SuperResolutionRecipe,
-    ThinSliceSchedule,
-    ThinSliceSizes,
 )
 from pipelines.training.release import release
-from pipelines.training.super_resolution import SuperResolution, make_edsr
+from pipelines.training.tasks import task_of
 from pipelines.training.trainer import BEST, save_generator
 
 WEIGHTS = Path(__file__).parents[3] / "weights" / "t2-super-resolution"
@@ -37,8 +36,8 @@ def recipe() -> SuperResolutionRecipe:
         version="0.0.1",
         kind="super-resolve",
         seed=5,
-        networks=ThinSliceSizes("edsr", width=8, blocks=1, ndf=4),
-        schedule=ThinSliceSchedule(
+        networks=ResidualSizes("edsr", width=8, blocks=1, ndf=4),
+        schedule=LateAdversarySchedule(
             steps=60,
             decay_from=50,
             batch=2,
@@ -73,11 +72,6 @@ def bank(recipe: SuperResolutionRecipe, tmp_path_factory: pytest.TempPathFactory
     return build_fine_bank(recipe, tmp_path_factory.mktemp("bank"))
 
 
-def trainer(recipe: SuperResolutionRecipe, bank: FineBank) -> SuperResolution:
-    rng = np.random.default_rng(99)
-    return SuperResolution(recipe, bank.pair, [bank.pair(rng) for _ in range(4)])
-
-
 def test_a_coarse_pixel_is_a_mean_under_a_triangle() -> None:
     down = degradation(8, 4)
     np.testing.assert_allclose(down.sum(axis=1), 1.0, atol=1e-6)
@@ -106,35 +100,6 @@ def test_the_bank_is_built_once_and_pairs_follow_their_random_generator(
     assert np.abs(degraded(fine, 4) - coarse[0])[2:-2, 2:-2].mean() < 0.02  # but where values were clipped
 
 
-def test_fifty_steps_bring_the_loss_down(recipe: SuperResolutionRecipe, bank: FineBank, tmp_path: Path) -> None:
-    run = trainer(recipe, bank)
-    interpolated = np.mean(
-        [np.abs(linear(torch.from_numpy(coarse)[None])[0, 0].numpy() - fine).mean() for coarse, fine in run.validation]
-    )
-    run.train(tmp_path, minutes=5)
-    assert run.step == 60
-    assert run.best_l1 < min(0.995 * run.log[0].validation_l1, interpolated)
-    assert run.log[-1].judge != 0.0  # the discriminator has played its part
-
-
-def test_a_resumed_run_equals_one_without_a_break(
-    recipe: SuperResolutionRecipe, bank: FineBank, tmp_path: Path
-) -> None:
-    whole = trainer(recipe, bank)
-    whole.train(tmp_path / "whole", minutes=5)
-    broken = trainer(replace(recipe, schedule=replace(recipe.schedule, steps=47)), bank)
-    broken.train(tmp_path / "broken", minutes=5)
-    resumed = trainer(recipe, bank)
-    resumed.resume(tmp_path / "broken")
-    assert resumed.step == 47
-    resumed.train(tmp_path / "broken", minutes=5)
-    for network in ("generator", "judge"):
-        for name, value in getattr(whole, network).state_dict().items():
-            torch.testing.assert_close(value, getattr(resumed, network).state_dict()[name], rtol=0, atol=0)
-    after_the_break = {line.step: line.validation_l1 for line in resumed.log}
-    assert [after_the_break[line.step] for line in whole.log] == [line.validation_l1 for line in whole.log]
-
-
 def test_the_network_begins_near_the_linear_interpolation_and_sees_no_further_than_its_halo() -> None:
     torch.manual_seed(1)
     network = EDSR(width=8, blocks=2)
@@ -157,10 +122,11 @@ def test_a_run_is_evaluated_and_released(recipe: SuperResolutionRecipe, tmp_path
     for name in ("manifest.toml", "card.md"):
         shutil.copy(WEIGHTS / name, weights)
     torch.manual_seed(0)
-    network = make_edsr(recipe)
+    network = make_residual(recipe)
+    assert isinstance(network, EDSR)
     draw_weights(network)
     save_generator(network, run / BEST)
-    evaluate(recipe, run)
+    task_of(recipe).evaluate(recipe, run)
     release(recipe, run, weights)
     spec = read_manifest(weights)
     assert spec.generator.sha256 == hashlib.sha256(spec.weights_path.read_bytes()).hexdigest()

@@ -1,9 +1,8 @@
-"""The training of thin slices: pairs from volumes, a loss that falls, a break without a trace, a release."""
+"""The training of thin slices: pairs from volumes, baselines, a bench, evaluation and release."""
 
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +11,13 @@ import torch
 
 from pipelines.networks import ThinSlices
 from pipelines.spec import read_manifest
+from pipelines.training.late_adversary import make_residual
 from pipelines.training.recipe import (
     RECIPES,
     HounsfieldScale,
+    LateAdversarySchedule,
+    ResidualSizes,
     ThinSliceRecipe,
-    ThinSliceSchedule,
-    ThinSliceSizes,
     VolumeSets,
     read_recipe,
 )
@@ -25,8 +25,6 @@ from pipelines.training.release import release
 from pipelines.training.tasks import THIN_SLICE, task_of
 from pipelines.training.thin_baselines import BASELINES, cubic, cubic_kept, linear, nearest
 from pipelines.training.thin_bench import bench, edge_width
-from pipelines.training.thin_evaluation import evaluate
-from pipelines.training.through_plane import ThroughPlane, make_thin_slices
 from pipelines.training.trainer import BEST, save_generator
 from pipelines.training.volume_bank import VolumeBank, build_volume_bank
 
@@ -40,8 +38,8 @@ def recipe() -> ThinSliceRecipe:
         version="0.0.1",
         kind="thin-slice",
         seed=5,
-        networks=ThinSliceSizes("thin-slices", width=8, blocks=1, ndf=4),
-        schedule=ThinSliceSchedule(
+        networks=ResidualSizes("thin-slices", width=8, blocks=1, ndf=4),
+        schedule=LateAdversarySchedule(
             steps=60,
             decay_from=50,
             batch=2,
@@ -80,11 +78,6 @@ def bank(recipe: ThinSliceRecipe, tmp_path_factory: pytest.TempPathFactory) -> V
     return build_volume_bank(recipe, tmp_path_factory.mktemp("bank"))
 
 
-def trainer(recipe: ThinSliceRecipe, bank: VolumeBank) -> ThroughPlane:
-    rng = np.random.default_rng(99)
-    return ThroughPlane(recipe, bank.pair, [bank.pair(rng) for _ in range(4)])
-
-
 def test_pairs_follow_their_random_generator_and_their_means_agree(bank: VolumeBank) -> None:
     (thick, thin), again = (bank.pair(np.random.default_rng(5)) for _ in range(2))
     assert thick.shape == thin.shape == (5, 48, 48)
@@ -92,31 +85,6 @@ def test_pairs_follow_their_random_generator_and_their_means_agree(bank: VolumeB
     np.testing.assert_array_equal(thin, again[1])
     assert not np.array_equal(thick, bank.pair(np.random.default_rng(6))[0])
     np.testing.assert_allclose(thin.mean(axis=0), thick[2], atol=1e-4)
-
-
-def test_fifty_steps_bring_the_loss_down(recipe: ThinSliceRecipe, bank: VolumeBank, tmp_path: Path) -> None:
-    run = trainer(recipe, bank)
-    run.train(tmp_path, minutes=5)
-    assert run.step == 60
-    assert run.log[-1].l1 < 0.9 * run.log[0].l1
-    assert run.best_l1 < 0.9 * run.log[0].validation_l1
-    assert run.log[-1].judge != 0.0  # the discriminator has played its part
-
-
-def test_a_resumed_run_equals_one_without_a_break(recipe: ThinSliceRecipe, bank: VolumeBank, tmp_path: Path) -> None:
-    whole = trainer(recipe, bank)
-    whole.train(tmp_path / "whole", minutes=5)
-    broken = trainer(replace(recipe, schedule=replace(recipe.schedule, steps=47)), bank)
-    broken.train(tmp_path / "broken", minutes=5)
-    resumed = trainer(recipe, bank)
-    resumed.resume(tmp_path / "broken")
-    assert resumed.step == 47
-    resumed.train(tmp_path / "broken", minutes=5)
-    for network in ("generator", "judge"):
-        for name, value in getattr(whole, network).state_dict().items():
-            torch.testing.assert_close(value, getattr(resumed, network).state_dict()[name], rtol=0, atol=0)
-    after = [line.validation_l1 for line in resumed.log if line.step != 47]  # the end of the broken run is validated
-    assert after == [line.validation_l1 for line in whole.log]
 
 
 def test_the_generator_keeps_the_mean_whatever_its_weights() -> None:
@@ -172,12 +140,12 @@ def test_a_run_is_evaluated_and_released(recipe: ThinSliceRecipe, tmp_path: Path
     for name in ("manifest.toml", "card.md"):
         shutil.copy(WEIGHTS / name, weights)
     torch.manual_seed(0)
-    network = make_thin_slices(recipe)
+    network = make_residual(recipe)
     with torch.no_grad():
         for parameter in list(network.parameters())[-2:]:
             parameter *= 0.01
     save_generator(network, run / BEST)
-    evaluate(recipe, run)
+    task_of(recipe).evaluate(recipe, run)
     release(recipe, run, weights)
     spec = read_manifest(weights)
     assert spec.generator.sha256 == hashlib.sha256(spec.weights_path.read_bytes()).hexdigest()

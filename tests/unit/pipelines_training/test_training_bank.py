@@ -14,10 +14,10 @@ from pipelines.spec import read_manifest
 from pipelines.training.bank import Bank, build_bank
 from pipelines.training.baselines import fit_baselines
 from pipelines.training.card import with_measurements
-from pipelines.training.evaluation import evaluate
 from pipelines.training.pix2pix import make_generator
 from pipelines.training.recipe import Contrasts, TranslationRecipe
 from pipelines.training.release import release
+from pipelines.training.tasks import task_of
 from pipelines.training.trainer import BEST, save_generator
 from pipelines.training.visits import shifted_visit, visit
 
@@ -99,7 +99,7 @@ def test_a_run_is_evaluated_and_released(tiny_recipe: TranslationRecipe, tmp_pat
     for name in ("manifest.toml", "card.md"):
         shutil.copy(WEIGHTS / name, weights)
     save_generator(make_generator(tiny_recipe), run / BEST)
-    evaluate(tiny_recipe, run)
+    task_of(tiny_recipe).evaluate(tiny_recipe, run)
     release(tiny_recipe, run, weights)
     spec = read_manifest(weights)
     assert spec.version == tiny_recipe.version
