@@ -107,7 +107,7 @@ class Denoise:
             detail = (
                 f"{shifts.shape[1]} blocks of {BLOCK} x {BLOCK} pixels: the network moved the mean of half of them by "
                 f"more than {median:.2f} HU, of 1 in 100 by more than {most:.2f} HU, of {moved:.1%} further than their "
-                f"noise explains; none was left more than {KEPT_HU:g} HU from the scan"
+                f"noise explains; none without padding or metal was left more than {KEPT_HU:g} HU from the scan"
             )
             yield Check("hu-shift", moved > _SCATTER, detail)
 
