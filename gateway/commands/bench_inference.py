@@ -6,7 +6,6 @@ Each pipeline is measured in a process of its own, so that its peak memory is it
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 def measure_all(settings: Settings, only: str | None, rounds: int, threads: int, record: bool, json: bool) -> None:
     """Measure, print, and with `record` write down which runtime is to be used on this machine."""
-    threads = threads or settings.process.threads or os.cpu_count() or 1
+    threads = threads or settings.process.cpu_threads
     catalog = Catalog.read(settings.models_dir)
     if only is not None and only not in catalog:
         known = ", ".join(catalog) or "none"

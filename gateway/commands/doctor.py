@@ -79,7 +79,6 @@ def _examine(settings: Settings) -> Iterator[Finding]:
     yield _devices(settings)
     yield _codecs()
     yield from _weights(settings)
-    yield from _runtimes(settings)
     yield from _certificates(settings)
     yield from _destinations(settings)
     yield from _identity_provider(settings)
@@ -214,15 +213,13 @@ def _weights(settings: Settings) -> Iterator[Finding]:
         else:
             spec = catalog[pipeline_id]
             yield Finding("weights", True, f"{spec.id} {spec.version}, sha256 {spec.generator.sha256[:12]} verified")
+    yield _runtimes(settings, catalog)
 
 
-def _runtimes(settings: Settings) -> Iterator[Finding]:
+def _runtimes(settings: Settings, catalog: Catalog) -> Finding:
     """Of how many models the fastest runtime is known on this processor. Not to know it costs time, nothing else."""
-    try:
-        enabled = [spec.generator.sha256 for spec in Catalog.read(settings.models_dir).values() if spec.enabled]
-    except PipelineError:
-        return  # said before
-    machine = Machine.here(settings.process.threads or os.cpu_count() or 1)
+    enabled = [spec.generator.sha256 for spec in catalog.values() if spec.enabled]
+    machine = Machine.here(settings.process.cpu_threads)
     measured = {
         each.weights_sha256
         for each in runtime_choices.read(settings.runtimes_file)
@@ -230,7 +227,7 @@ def _runtimes(settings: Settings) -> Iterator[Finding]:
     }
     found = f"the fastest was measured for {len(measured)} of {len(enabled)} enabled pipelines"
     hint = "" if len(measured) == len(enabled) else "; PyTorch computes the others: `athanor bench inference --record`"
-    yield Finding("runtime", True, found + hint)
+    return Finding("runtime", True, found + hint)
 
 
 def _certificates(settings: Settings) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ class Models:
         self._choices = runtime_choices.read(choices) if choices else ()
         self._runtimes: dict[str, str] = {}
         if self.device == "cpu":
-            torch.set_num_threads(threads_of(settings))
+            torch.set_num_threads(settings.cpu_threads)
         else:
             metrics.watch_gpu(lambda: torch.cuda.mem_get_info(self.device))
         metrics.DEVICE.labels(self.device).set(1)
@@ -93,11 +92,6 @@ class Models:
     def standing(self) -> dict[str, dict[str, Any]]:
         """By id: version, whether it is `loaded` and `warm`, seconds that took, `runtime`; or the `error` why not."""
         return dict(self._standing)
-
-
-def threads_of(settings: Process) -> int:
-    """The threads of a worker on a CPU."""
-    return settings.threads or os.cpu_count() or 1
 
 
 def choose_device(wanted: str, index: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -20,6 +21,7 @@ from gateway.settings.values import (
     Uid,
     WithThisMachine,
     ZoneName,
+    require_both_or_neither,
 )
 
 EXPLICIT_VR_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
@@ -143,6 +145,11 @@ class Process(Section):
         2_147_483_648, description="memory that decoding compressed pixel data may take, bytes", ge=500_000_000
     )
 
+    @property
+    def cpu_threads(self) -> int:
+        """The threads of a worker on a CPU."""
+        return self.threads or os.cpu_count() or 1
+
 
 class Deliver(Section):
     """The way back to the PACS."""
@@ -180,8 +187,7 @@ class DestinationTls(Section):
 
     @model_validator(mode="after")
     def _key_belongs_to_certificate(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("found one of certificate and key; expected both or neither")
+        require_both_or_neither(self, "certificate", "key")
         return self
 
 

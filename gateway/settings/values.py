@@ -20,6 +20,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def require_both_or_neither(section: Section, one: str, other: str) -> None:
+    """Raise ValueError when only one of two settings of `section` is given."""
+    if bool(getattr(section, one)) is not bool(getattr(section, other)):
+        raise ValueError(f"found one of {one} and {other}; expected both or neither")
+
+
 def _ae_title(text: str) -> str:
     if not 1 <= len(text.strip()) <= 16 or not text.isascii() or not text.isprintable() or "\\" in text:
         raise ValueError(f"found {text!r}; expected 1 to 16 printable ASCII characters without a backslash")

@@ -16,6 +16,7 @@ from gateway.settings.values import (
     Section,
     SyslogUrl,
     TokenDigest,
+    require_both_or_neither,
 )
 
 
@@ -73,8 +74,7 @@ class Web(Section):
 
     @model_validator(mode="after")
     def _key_belongs_to_certificate(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("found one of certificate and key; expected both or neither")
+        require_both_or_neither(self, "certificate", "key")
         return self
 
 
@@ -97,8 +97,7 @@ class Audit(Section):
 
     @model_validator(mode="after")
     def _tls_is_whole(self) -> Self:
-        if (self.certificate is None) != (self.key is None):
-            raise ValueError("found one of certificate and key; expected both or neither")
+        require_both_or_neither(self, "certificate", "key")
         if self.syslog.startswith("tls:") and self.ca is None:
             raise ValueError("found tls:// without ca; expected ca, since nobody else says who the server is")
         return self
@@ -120,8 +119,7 @@ class Mail(Section):
 
     @model_validator(mode="after")
     def _password_is_not_read_on_its_way(self) -> Self:
-        if (not self.user) is not (self.password_file is None):
-            raise ValueError("found one of user and password_file; expected both or neither")
+        require_both_or_neither(self, "user", "password_file")
         if self.user and self.security == "none":
             raise ValueError("found user with security none; expected starttls or tls, or the password can be read")
         return self

@@ -41,26 +41,23 @@ class Pix2Pix(Trainer):
         """One update of the discriminator and one of the generator, on one batch."""
         schedule = self.recipe.schedule
         real_a, real_b, lesions = self._pairs()
-        if schedule.gan_weight == 0.0:  # nobody would listen to the discriminator
-            with self._precision():
-                fake_b = self.generator(real_a).float()
-            l1 = lesion_l1(fake_b, real_b, lesions, schedule.lesion_weight)
-            self._update(0, schedule.l1_weight * l1)
-            self._count(0.0, schedule.l1_weight * l1.item(), l1.item())
-            return
         with self._precision():
             fake_b = self.generator(real_a).float()
-            on_real, on_fake = self.judge(real_a, real_b), self.judge(real_a, fake_b.detach())
-        loss_d = discriminator_loss(on_real.float(), on_fake.float())
-        self._update(1, loss_d)
-        self.judge.requires_grad_(False)
-        with self._precision():
-            judged = self.judge(real_a, fake_b)
         l1 = lesion_l1(fake_b, real_b, lesions, schedule.lesion_weight)
-        loss_g = schedule.gan_weight * adversarial_loss(judged.float()) + schedule.l1_weight * l1
+        loss_g, on_judge = schedule.l1_weight * l1, 0.0
+        if schedule.gan_weight > 0.0:  # otherwise nobody would listen to the discriminator
+            with self._precision():
+                on_real, on_fake = self.judge(real_a, real_b), self.judge(real_a, fake_b.detach())
+            loss_d = discriminator_loss(on_real.float(), on_fake.float())
+            self._update(1, loss_d)
+            on_judge = loss_d.item()
+            self.judge.requires_grad_(False)
+            with self._precision():
+                judged = self.judge(real_a, fake_b)
+            loss_g = schedule.gan_weight * adversarial_loss(judged.float()) + loss_g
         self._update(0, loss_g)
         self.judge.requires_grad_(True)
-        self._count(loss_d.item(), loss_g.item(), l1.item())
+        self._count(on_judge, loss_g.item(), l1.item())
 
     def _is_better(self, line: Progress) -> bool:
         """The last one is, where lesions weigh more: plain L1 of whole slices hardly sees what the loss was told to."""

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pydicom
 import pytest
 import tomlkit
 from fault_pacs import FaultPacs
-from modality import MakeGateway, detail_of
+from modality import MakeGateway, detail_of, made_from
 from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 from small_series import write_small_series
 
@@ -140,12 +139,9 @@ class Node:
 
     def results(self, paths: list[Path]) -> dict[str, list[Path]]:
         """The files in the PACS that were made from a series: Series Instance UID -> files as they came."""
-        sources = {str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID) for path in paths}
         found: dict[str, list[Path]] = {}
-        for _, file in self.pacs.received:
-            ds = pydicom.dcmread(file, stop_before_pixels=True)
-            if str(ds.SourceImageSequence[0].ReferencedSOPInstanceUID) in sources:
-                found.setdefault(str(ds.SeriesInstanceUID), []).append(file)
+        for ds in made_from(paths, self.pacs):
+            found.setdefault(str(ds.SeriesInstanceUID), []).append(Path(ds.filename))
         return found
 
     def assert_came_back_once(self, paths: list[Path]) -> None:

@@ -126,6 +126,19 @@ def made_from(paths: list[Path], pacs: SmallPacs) -> list[pydicom.Dataset]:
     return [ds for ds in received if str(ds.SourceImageSequence[0].ReferencedSOPInstanceUID) in sources]
 
 
+def sent_and_returned(node: Sandbox, paths: list[Path], pacs: SmallPacs) -> list[pydicom.Dataset]:
+    """Sends a series by storescu, looks that its one job succeeded, and gives what came back to the PACS."""
+    assert storescu(node.port, paths).returncode == 0
+    database = node.database()
+    try:
+        node.wait_until_finished(database, series_uid(paths), 90)
+        (job,) = detail_of(database, series_uid(paths))["jobs"]
+    finally:
+        database.close()
+    assert job["state"] == "SUCCEEDED", job["error"]
+    return made_from(paths, pacs)
+
+
 def detail_of(database: Database, uid: str) -> dict[str, Any]:
     """Everything that the gateway says about a series."""
     with database.read() as connection:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from behaviour import QUICK
-from modality import MakeGateway, detail_of, made_from, series_uid, storescu, switched_on
+from behaviour import QUICK, destination
+from modality import MakeGateway, sent_and_returned, switched_on
 
 from gateway.commands.sandbox import SmallPacs
 from gateway.dicom.acquired import Acquisition, write_mr_series
@@ -27,23 +27,13 @@ def test_a_t1w_series_comes_back_in_hu(make_gateway: MakeGateway, pacs: SmallPac
     node = make_gateway(
         RULES,
         weights_dir=str(switched_on("mr-to-ct", tmp_path / "models")),
-        destinations={
-            "pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, "iod": "source", "label": False}
-        },
+        destinations={"pacs": destination(pacs.port, iod="source", label=False)},
         assemble=QUICK["assemble"],
     )
     patient = virtual_patient(9601)
     acquisition = Acquisition("T1 TSE SAG", repetition_time_ms=T1W.tr_ms, echo_time_ms=T1W.te_ms)
     paths = write_mr_series(acquire(patient, T1W, PRESCRIPTION), tmp_path / "t1w", seed=9, acquisition=acquisition)
-    assert storescu(node.port, paths).returncode == 0
-    database = node.database()
-    try:
-        node.wait_until_finished(database, series_uid(paths), 90)
-        (job,) = detail_of(database, series_uid(paths))["jobs"]
-    finally:
-        database.close()
-    assert job["state"] == "SUCCEEDED", job["error"]
-    arrived = made_from(paths, pacs)
+    arrived = sent_and_returned(node, paths, pacs)
     arrived.sort(key=lambda ds: float(ds.ImagePositionPatient[0]))
     assert len(arrived) == len(paths)
     for ds in arrived:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pydicom
-from behaviour import QUICK
-from modality import TO_PACS, MakeGateway, detail_of, made_from, series_uid, storescu, switched_on
+from behaviour import QUICK, destination
+from modality import TO_PACS, MakeGateway, sent_and_returned, switched_on
 
 from gateway.commands.phantom import write_phantom
 from gateway.commands.sandbox import SmallPacs
@@ -24,22 +24,12 @@ def test_a_radiograph_comes_back_without_a_position(make_gateway: MakeGateway, p
     node = make_gateway(
         RULES,
         weights_dir=str(switched_on("xray-to-t2", tmp_path / "models")),
-        destinations={
-            "pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, "iod": "source", "label": False}
-        },
+        destinations={"pacs": destination(pacs.port, iod="source", label=False)},
         assemble=QUICK["assemble"],
     )
     paths = write_phantom(tmp_path / "xray", 31, "xray")
-    assert storescu(node.port, paths).returncode == 0
-    database = node.database()
-    try:
-        node.wait_until_finished(database, series_uid(paths), 90)
-        (job,) = detail_of(database, series_uid(paths))["jobs"]
-    finally:
-        database.close()
-    assert job["state"] == "SUCCEEDED", job["error"]
     source = pydicom.dcmread(paths[0])
-    (ds,) = made_from(paths, pacs)
+    (ds,) = sent_and_returned(node, paths, pacs)
     assert ds.SOPClassUID == "1.2.840.10008.5.1.4.1.1.7"  # though the destination prefers an MR Image
     assert (ds.SyntheticData, ds.Modality, ds.Rows, ds.Columns) == ("YES", "MR", source.Rows, source.Columns)
     assert "CAUTION" in ds.ImageComments

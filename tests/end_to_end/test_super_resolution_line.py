@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from behaviour import QUICK
-from modality import MakeGateway, detail_of, made_from, series_uid, storescu
+from behaviour import QUICK, destination
+from modality import MakeGateway, sent_and_returned
 
 from gateway.commands.sandbox import SmallPacs
 from gateway.dicom.acquired import write_mr_series
@@ -29,23 +29,13 @@ SLICES, MATRIX = 3, 128
 def test_a_coarse_series_comes_back_fine(make_gateway: MakeGateway, pacs: SmallPacs, tmp_path: Path) -> None:
     node = make_gateway(
         RULES,
-        destinations={
-            "pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, "iod": "source", "label": False}
-        },
+        destinations={"pacs": destination(pacs.port, iod="source", label=False)},
         assemble=QUICK["assemble"],
     )
     volume = acquire(virtual_patient(9502), T2W, Prescription(slices=SLICES, matrix=MATRIX), Scanner(full_scale=900.0))
     paths = write_mr_series(volume, tmp_path, seed=9)
-    assert storescu(node.port, paths).returncode == 0
-    database = node.database()
-    try:
-        node.wait_until_finished(database, series_uid(paths), 90)
-        (job,) = detail_of(database, series_uid(paths))["jobs"]
-    finally:
-        database.close()
-    assert job["state"] == "SUCCEEDED", job["error"]
     sources = {str(ds.SOPInstanceUID): ds for ds in map(pydicom.dcmread, paths)}
-    arrived = made_from(paths, pacs)
+    arrived = sent_and_returned(node, paths, pacs)
     assert len(arrived) == SLICES
     for ds in arrived:
         (image,) = ds.SourceImageSequence

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from behaviour import QUICK
-from modality import TO_PACS, MakeGateway, detail_of, made_from, series_uid, storescu
+from behaviour import QUICK, destination
+from modality import TO_PACS, MakeGateway, sent_and_returned
 from pydicom.uid import CTImageStorage
 from small_series import AXIAL
 
@@ -55,21 +55,11 @@ def write_thick_ct(folder: Path) -> tuple[list[Path], np.ndarray]:
 def test_thick_slices_come_back_thin(make_gateway: MakeGateway, pacs: SmallPacs, tmp_path: Path) -> None:
     node = make_gateway(
         RULES,
-        destinations={
-            "pacs": {"ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port, "iod": "source", "label": False}
-        },
+        destinations={"pacs": destination(pacs.port, iod="source", label=False)},
         assemble=QUICK["assemble"],
     )
     paths, thick = write_thick_ct(tmp_path)
-    assert storescu(node.port, paths).returncode == 0
-    database = node.database()
-    try:
-        node.wait_until_finished(database, series_uid(paths), 90)
-        (job,) = detail_of(database, series_uid(paths))["jobs"]
-    finally:
-        database.close()
-    assert job["state"] == "SUCCEEDED", job["error"]
-    arrived = made_from(paths, pacs)
+    arrived = sent_and_returned(node, paths, pacs)
     arrived.sort(key=lambda ds: -float(ds.ImagePositionPatient[2]))  # from the head on, as the source was written
     assert len(arrived) == 5 * THICK_SLICES
     assert {ds.SyntheticData for ds in arrived} == {"YES"}
