@@ -41,9 +41,9 @@ from pipelines.catalog import Catalog
 
 PATIENT = {
     "PatientName": "Zyxwvut^Quentin",
-    "PatientID": "PID-4711-SECRET",
+    "PatientID": "PID-47Z11-SECRET",
     "PatientBirthDate": "19610523",
-    "AccessionNumber": "ACC-0815-SECRET",
+    "AccessionNumber": "ACC-08Z15-SECRET",
     "ReferringPhysicianName": "Physician^Refers",
 }
 RULE = {
@@ -55,18 +55,18 @@ RULE = {
 # what software upstream mixes up: the patient where a number, a date or a UID belongs
 MIXED_UP = {
     "PatientBirthDate": b"Zyxwvut ",
-    "InstanceNumber": b"PID-4711-SECRET ",
-    "SeriesNumber": b"ACC-0815-SECRET ",
+    "InstanceNumber": b"PID-47Z11-SECRET",
+    "SeriesNumber": b"ACC-08Z15-SECRET",
     "ImagePositionPatient": b"Zyxwvut\\Zyxwvut\\Quentin ",
-    "ImageOrientationPatient": b"PID-4711-SECRET ",
-    "RepetitionTime": b"PID-4711-SECRET ",
-    "SOPInstanceUID": b"PID-4711-SECRET\0",
-    "SOPClassUID": b"ACC-0815-SECRET\0",
+    "ImageOrientationPatient": b"PID-47Z11-SECRET",
+    "RepetitionTime": b"PID-47Z11-SECRET",
+    "SOPInstanceUID": b"PID-47Z11-SECRET",
+    "SOPClassUID": b"ACC-08Z15-SECRET",
     "SeriesInstanceUID": b"Zyxwvut^Quentin\0",
-    "StudyInstanceUID": b"PID-4711-SECRET\0",
+    "StudyInstanceUID": b"PID-47Z11-SECRET",
     "StudyDate": b"Zyxwvut ",
     "PatientName": b"Zyxwvut^Quentin " * 40,
-    "Rows": b"PID-4711-SECRET ",
+    "Rows": b"PID-47Z11-SECRET",
     "EchoTime": b"Zyxwvut^Quentin ",
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -17,10 +16,8 @@ from logging_node import MIXED_UP, PATIENT
 
 PROGRAM = Path(__file__).with_name("logging_node.py")
 TESTS = Path(__file__).parents[2]
-# parts of the values too: a library may split a name or shorten an id; numbers whole, since a time may hold four digits
-WORDS = re.compile(
-    "|".join([r"Zyxwvut|Quentin|SECRET|Refers|(?<!\d)(?:4711|19610523|0815)(?!\d)", *map(re.escape, PATIENT.values())])
-)
+# parts of the values too: a library may split a name or shorten an id. No time and no duration can hold one of them.
+WORDS = {"Zyxwvut", "Quentin", "47Z11", "19610523", "08Z15", "SECRET", "Refers", *PATIENT.values()}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +54,7 @@ def test_the_log_tells_what_happened(lines: list[dict[str, Any]]) -> None:
 
 
 def test_no_patient_attribute_is_in_the_log(ran: subprocess.CompletedProcess[str]) -> None:
-    found = [line for line in ran.stderr.splitlines() if WORDS.search(line)]
+    found = [line for line in ran.stderr.splitlines() if any(word in line for word in WORDS)]
     assert found == []
 
 
