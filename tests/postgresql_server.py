@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -71,7 +72,8 @@ class PostgresqlServer:
         family = psutil.Process(self.process.pid).children(recursive=True)
         self.process.kill()
         for child in family:
-            child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ends by itself when it sees that
+                child.kill()
         self.process.wait(30)
         psutil.wait_procs(family, timeout=30)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -76,8 +77,10 @@ class RabbitmqServer:
         """SIGKILL every process of it."""
         assert self.process is not None, "start() comes first"
         family = psutil.Process(self.process.pid).children(recursive=True)
-        for one in (self.process, *family):
-            one.kill()
+        self.process.kill()
+        for child in family:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ends by itself when it sees that
+                child.kill()
         self.process.wait(30)
         psutil.wait_procs(family, timeout=30)
 

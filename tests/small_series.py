@@ -1,4 +1,4 @@
-"""Small sagittal T2W series that the released generator takes, and what a test wants to be wrong with them."""
+"""Small sagittal T2W series that the released generator takes, what a test wants to be wrong with them, and CT."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage
 
-from gateway.dicom.acquired import write_mr_series
+from gateway.dicom.acquired import Acquisition, write_mr_series
 from pipelines.volume import Volume
 
 Edit = Callable[[int, Dataset], None]
@@ -50,6 +51,27 @@ def write_small_series(
             edit(index, ds)
         ds.save_as(path)
     return [path for index, path in enumerate(paths) if index != without]
+
+
+def write_ct_series(folder: Path, hu: np.ndarray, spacing_mm: float, thickness_mm: float) -> list[Path]:
+    """The files of axial slices of an abdomen in HU, signed, from the head on; `hu` has slices, rows, columns."""
+    half = 0.5 * (hu.shape[1] - 1) * spacing_mm
+    blank = Volume(np.ones(hu.shape, np.float32), (thickness_mm, spacing_mm, spacing_mm), (-half, -half, 0.0), AXIAL)
+    acquisition = Acquisition(f"ABD {thickness_mm:.1f} B30", slice_thickness_mm=thickness_mm)
+    paths = write_mr_series(blank, folder, seed=7, acquisition=acquisition)
+    for path, slice_hu in zip(paths, hu, strict=True):
+        ds = pydicom.dcmread(path)
+        for keyword in [one.keyword for one in ds.group_dataset(0x0018) if one.keyword != "SliceThickness"]:
+            del ds[keyword]
+        del ds.ImagesInAcquisition, ds.WindowCenter, ds.WindowWidth
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
+        ds.Modality, ds.ImageType, ds.KVP, ds.PatientPosition = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"], "120", "HFS"
+        ds.BodyPartExamined = "ABDOMEN"
+        ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 15, 1
+        ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "HU"
+        ds.PixelData = np.rint(slice_hu.clip(-1024, 3071)).astype("<i2").tobytes()
+        ds.save_as(path)
+    return paths
 
 
 def series_uid(paths: list[Path]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -71,10 +72,14 @@ def make_app(
     receiver: Receiver,
     setup_token: SetupToken,
     directory: Directory | None = None,
+    stopping: threading.Event | None = None,
 ) -> FastAPI:
-    """The application; `receiver` takes what is stored over HTTP. Whoever hands a directory over also follows it."""
+    """The application; `receiver` takes what is stored over HTTP. Whoever hands a directory over also follows it.
+
+    Answers that would go on for ever end when `stopping` is set.
+    """
     app = FastAPI(title="Athanor", version="1", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
-    site = Site(settings, database, spool, directory or Directory(settings, database))
+    site = Site(settings, database, spool, directory or Directory(settings, database), stopping or threading.Event())
     access = app.state.access = Access(database)
     app.include_router(stow.router(receiver, Senders(settings.web.senders), settings.node.ae_title,
                                    settings.listener.dimse_timeout_s))  # fmt: skip

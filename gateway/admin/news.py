@@ -29,7 +29,7 @@ def router(site: Site) -> Routes:
     async def stream(request: Request) -> AsyncIterator[str]:
         seen: tuple[int, ...] | None = None
         looks = 0
-        while not await request.is_disconnected():
+        while not site.stopping.is_set() and not await request.is_disconnected():
             try:
                 found = await run_in_threadpool(mark)
             except Unavailable:

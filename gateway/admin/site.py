@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,6 +56,7 @@ class Site:
     database: Database
     spool: Spool
     directory: Directory
+    stopping: threading.Event
     templates: Environment = field(default_factory=lambda: _environment())
 
     def page(self, request: Request, template: str, code: int = 200, **values: Any) -> HTMLResponse:

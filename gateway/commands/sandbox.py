@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -47,10 +49,16 @@ all = [
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of the loopback that nothing listens on, and that no connection is given as its own meanwhile.
+
+    Systems give connections the ports from 32768 on (Linux) or higher; one of those could be taken between this call
+    and the start of the server that it is for.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)  # whoever forked or seeded us does not matter
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _require_own_settings() -> None:

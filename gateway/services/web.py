@@ -25,8 +25,10 @@ from gateway.store.database import Database
 from gateway.store.directory import Directory
 from gateway.store.refusals import RefusalBook
 
+DRAIN_S = 20
+"""How many seconds a request that is open when the process is told to stop may take to end."""
+
 _BEAT_EVERY_S = 5.0
-_DRAIN_S = 20
 _HEAD_WITHIN_S = 10.0
 _BACKLOG = 128
 
@@ -70,7 +72,7 @@ def run(settings: Settings, stopping: threading.Event) -> None:
         receiving(settings, database, name, refusals.add) as receive,
         directory.followed(),
     ):
-        app = make_app(settings, database, receive.spool, receive, setup_token, directory)
+        app = make_app(settings, database, receive.spool, receive, setup_token, directory, stopping)
         server = uvicorn.Server(_config(settings.web, app))
         serving = threading.Thread(target=server.run, args=([listener],), name="uvicorn")
         serving.start()
@@ -124,7 +126,7 @@ def _config(web: Web, app: Any) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         limit_concurrency=web.max_connections,
-        timeout_graceful_shutdown=_DRAIN_S,
+        timeout_graceful_shutdown=DRAIN_S,
         ssl_certfile=web.certificate,
         ssl_keyfile=web.key,
     )

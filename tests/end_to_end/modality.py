@@ -147,11 +147,12 @@ def detail_of(database: Database, uid: str) -> dict[str, Any]:
         return reports.series_detail(connection, series_id)
 
 
-def switched_on(pipeline_id: str, folder: Path) -> Path:
-    """`folder` with the models that ship, where `pipeline_id`, which ships disabled, is enabled."""
+def switched_on(folder: Path, *pipelines: str) -> Path:
+    """`folder` with the models that ship, where `pipelines`, which ship disabled, are enabled."""
     shutil.copytree(RELEASED, folder)
-    manifest = folder / pipeline_id / "manifest.toml"
-    text = manifest.read_text(encoding="utf-8")
-    assert "\nenabled = false\n" in text, "it ships disabled"
-    manifest.write_text(text.replace("\nenabled = false\n", "\nenabled = true\n"), encoding="utf-8")
+    for name in pipelines:
+        manifest = folder / name / "manifest.toml"
+        text = manifest.read_text(encoding="utf-8")
+        assert "\nenabled = false\n" in text, "it ships disabled"
+        manifest.write_text(text.replace("\nenabled = false\n", "\nenabled = true\n"), encoding="utf-8")
     return folder

@@ -6,18 +6,14 @@ import re
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
 from behaviour import QUICK
 from browser import NARROW, picture, require_accessible, set_up
 from modality import TO_PACS, MakeGateway, WritePhantom, storescu
 from playwright.sync_api import Locator, Page, expect
-from pydicom.uid import CTImageStorage
-from small_series import AXIAL
+from small_series import write_ct_series
 
 from gateway.commands.sandbox import Sandbox, SmallPacs, free_port
-from gateway.dicom.acquired import write_mr_series
-from pipelines.volume import Volume
 
 RULES = f"""{TO_PACS}
 [[rules]]
@@ -55,26 +51,11 @@ def node(make_gateway: MakeGateway, pacs: SmallPacs) -> Sandbox:
     )
 
 
-def write_ct(folder: Path, slices: int) -> list[Path]:
-    """A noisy disc of water in air, axial, in HU with signed pixels."""
+def noisy_disc(slices: int) -> np.ndarray:
+    """Slices of a disc of water in air with noise, in HU."""
     across = np.hypot(*(np.mgrid[:256, :256] - 127.5))
     noise = np.random.default_rng(1).normal(0.0, 40.0, (slices, 256, 256))
-    hu = np.where(across < 100, 0.0, -1000.0) + noise
-    blank = Volume(np.ones(hu.shape, np.float32), (3.0, 0.8, 0.8), (-102.0, -102.0, 0.0), AXIAL)
-    paths = write_mr_series(blank, folder, seed=7)
-    for path, slice_hu in zip(paths, hu, strict=True):
-        ds = pydicom.dcmread(path)
-        for keyword in [one.keyword for one in ds.group_dataset(0x0018) if one.keyword != "SliceThickness"]:
-            del ds[keyword]
-        del ds.ImagesInAcquisition, ds.WindowCenter, ds.WindowWidth
-        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = CTImageStorage
-        ds.Modality, ds.ImageType, ds.KVP, ds.PatientPosition = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"], "120", "HFS"
-        ds.BodyPartExamined, ds.SeriesDescription = "ABDOMEN", "ABD 3.0 B30"
-        ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 15, 1
-        ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "HU"
-        ds.PixelData = np.rint(slice_hu.clip(-1024)).astype("<i2").tobytes()
-        ds.save_as(path)
-    return paths
+    return np.asarray(np.where(across < 100, 0.0, -1000.0) + noise)
 
 
 def seen(canvas: Locator) -> int:
@@ -189,7 +170,7 @@ def test_a_reader_checks_a_result(page: Page, node: Sandbox, phantom: WritePhant
 def test_ct_is_subtracted_in_hu_and_a_slice_that_came_later_stands_alone(
     page: Page, node: Sandbox, tmp_path: Path
 ) -> None:
-    files = write_ct(tmp_path / "ct", 3)
+    files = write_ct_series(tmp_path / "ct", noisy_disc(3), 0.8, 3.0)
     storescu(node.port, files[:2])
     set_up(page, node)
     page.goto("/studies?text=ATHANOR-PHANTOM-7")

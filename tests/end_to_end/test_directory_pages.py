@@ -68,13 +68,13 @@ def test_a_refused_caller_is_let_in_by_one_click(page: Page, node: Sandbox, phan
         page.reload()
         return row.count() == 1
 
-    within(10, listed, "refusals are written within seconds")
+    within(20, listed, "refusals are written within seconds")
     require_accessible(page)
     picture(page, "senders")
     page.get_by_role("button", name="Allow CT1 at 127.0.0.1").click()
     confirmed(page, "CT1", "127.0.0.1", "ATHANOR")
     expect(page.get_by_text("may call now")).to_be_visible()
-    within(3, lambda: node.send(files, "CT1").is_delivered, "a receiver that runs lets CT1 in")
+    within(20, lambda: node.send(files, "CT1").is_delivered, "a receiver that runs lets CT1 in")
     # and out again, by the keyboard
     page.get_by_role("button", name="Remove CT1").press("Enter")
     confirmed(page, "CT1", "127.0.0.1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -195,7 +196,8 @@ def test_the_whole_gateway_killed_and_started_again_finishes_what_it_accepted(
     assert own_gateway.process is not None
     family = [psutil.Process(own_gateway.process.pid), *psutil.Process(own_gateway.process.pid).children()]
     for process in family:
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended by itself: the supervisor is gone
+            process.kill()
     psutil.wait_procs(family, timeout=10)
     own_gateway.start()
     own_gateway.wait_until_finished(own_database, uid, 120)

@@ -34,7 +34,7 @@ from gateway.store.tables import delivery, instance, job, series
 
 READY_WITHIN_S = 60.0
 _LOOK_EVERY_S = 0.05
-_SETTLES_WITHIN_S = 3.0
+_SETTLES_WITHIN_S = 15.0
 
 RULES = """
 [[rules]]
@@ -328,7 +328,7 @@ class Gateway:
         with database.read() as connection:
             return int(connection.execute(sa.select(sum(open_rows[1:], open_rows[0]))).scalar_one())
 
-    def drain(self, answers: Iterable[Answer], *, down: Collection[str] = (), timeout_s: float = 60.0) -> None:
+    def drain(self, answers: Iterable[Answer], *, down: Collection[str] = (), timeout_s: float = 120.0) -> None:
         """Return when every acknowledged instance has its row and nothing is under way, or after `timeout_s`.
 
         A drain that does not end is not reported here: the checker says what did not, and the log of each part what
