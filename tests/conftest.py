@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 import structlog
@@ -15,6 +17,12 @@ from postgresql_server import PostgresqlServer
 from sqlalchemy.engine import make_url
 
 from gateway.store.database import Database
+
+# the same examples in every run, and no clock: `pytest --hypothesis-profile default` looks for new ones
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +59,13 @@ def database(database_url: str) -> Iterator[Database]:
     opened.upgrade()
     yield opened
     opened.close()
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """torch gives every test the numbers that it would give it alone; numpy's come from seeds of the tests' own."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ import tomlkit
 from sqlalchemy.engine import Connection
 
 from gateway.errors import ConfigurationError, Unavailable
-from gateway.store import heartbeats, rulebook
+from gateway.store import heartbeats, intake, rulebook
 from gateway.store.database import Database, head, now
 from gateway.store.rules_file import format_rules
 from gateway.store.spool import Spool
@@ -47,7 +47,10 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A file of the spool as a row names it. `of` is what its SHA-256 was taken of: ``file`` or ``data-set``."""
+    """A file of the spool as a row names it. `of` is what its SHA-256 is taken of: ``file``, ``data-set`` or nothing.
+
+    `sha256` is empty for what was received a moment ago.
+    """
 
     path: str
     size_bytes: int | None
@@ -238,7 +241,7 @@ def restore(database: Database, spool_dir: Path, folder: Path) -> Copied:
     with database.write() as connection:
         heartbeats.forget_all(connection)
     Spool(spool_dir, "restore").look_everywhere()
-    return _compare(folder / _LIST, spool_dir)
+    return _compare(database, folder / _LIST, spool_dir)
 
 
 def _require_empty(database: Database, spool_dir: Path | None) -> None:
@@ -266,29 +269,36 @@ def _load(database: Database, dump: Path) -> None:
     partial.rename(place)
 
 
-def _compare(listing: Path, spool_dir: Path) -> Copied:
-    """Look for every listed file, and at its bytes."""
+def _compare(database: Database, listing: Path, spool_dir: Path) -> Copied:
+    """Look for every listed file, and at its bytes. What had just been received gets its digest: no one else makes it.
+
+    The receiver that would have made it knew of the file by its second name, which is not part of a backup.
+    """
     files, size, wrong = 0, 0, []
+    unsealed: dict[str, str] = {}
     for listed in _read_list(listing):
         try:
             content = (spool_dir / listed.path).read_bytes()
         except FileNotFoundError:
             wrong.append(listed.path)
             continue
-        if not _is_as_recorded(content, listed):
+        sha256 = _sha256(content, listed.of)
+        if listed.of and not listed.sha256:
+            unsealed[listed.path] = sha256
+        elif listed.of and listed.sha256 != sha256:
             wrong.append(listed.path)
             continue
         files += 1
         size += len(content)
+    with database.write() as connection:
+        intake.seal(connection, unsealed)
     return Copied(files, size, tuple(wrong))
 
 
-def _is_as_recorded(content: bytes, listed: Listed) -> bool:
-    if not listed.sha256:
-        return True
+def _sha256(content: bytes, of: str) -> str:
     # PS3.10 7.1: the group length says where the data set begins
-    start = 144 + int.from_bytes(content[140:144], "little") if listed.of == "data-set" else 0
-    return hashlib.sha256(content[start:]).hexdigest() == listed.sha256
+    start = 144 + int.from_bytes(content[140:144], "little") if of == "data-set" else 0
+    return hashlib.sha256(content[start:]).hexdigest()
 
 
 def few(paths: tuple[str, ...]) -> str:

@@ -280,7 +280,7 @@ class Modality:
     port: int
     ae_title: str
     log: AnswerLog
-    seed: int = 0
+    seed: object = 0
     longest_pause_s: float = 0.0
     _random: random.Random = field(init=False)
 

@@ -42,7 +42,7 @@ _HOUR_S = 3600
 class Loaded:
     """A gateway under load, and how far it has come."""
 
-    def __init__(self, gateway: Gateway, answers: AnswerLog, template: Dataset, seed: int) -> None:
+    def __init__(self, gateway: Gateway, answers: AnswerLog, template: Dataset, seed: object) -> None:
         self.gateway = gateway
         self.answers = answers
         self._database = gateway.database()
@@ -90,11 +90,11 @@ MakeLoaded = Callable[[Gateway], Loaded]
 
 
 @pytest.fixture
-def loaded(answers: AnswerLog, template: Dataset, pytestconfig: pytest.Config) -> MakeLoaded:
+def loaded(answers: AnswerLog, template: Dataset, request: pytest.FixtureRequest) -> MakeLoaded:
     """Puts a gateway under load."""
-    seed = int(pytestconfig.getoption("--faults-seed", 1))
+    seed = int(request.config.getoption("--faults-seed", 1))
     # every test has patients of its own: the gateways are shared
-    return lambda gateway: Loaded(gateway, answers, template, seed * 1000 + hash(answers.file) % 1000)
+    return lambda gateway: Loaded(gateway, answers, template, f"{request.node.name} {seed}")
 
 
 @pytest.fixture(scope="module")

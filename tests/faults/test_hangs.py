@@ -46,11 +46,11 @@ def gateway(make_gateway: MakeGateway) -> Gateway:
 
 
 @pytest.fixture
-def trap(gateway: Gateway, template: Dataset, answers: AnswerLog) -> Iterator[Path]:
+def trap(gateway: Gateway, template: Dataset, answers: AnswerLog, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file of a series whose job waits: opened, it hangs for ever, for it is a pipe that nobody writes to."""
     worker = gateway.parts["process"]
     worker.kill()
-    sent = SeriesMaker(template, int(time.time()))(3)
+    sent = SeriesMaker(template, request.node.name)(3)
     Modality(gateway.port, "SCANNER", answers).send(sent)
     database = gateway.database()
     wait_for("the job is queued", lambda: job_in(database, "QUEUED", 0))

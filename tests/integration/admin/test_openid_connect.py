@@ -244,7 +244,7 @@ WRONG = {
     "another issuer": (signed(iss="https://evil.example"), "web.oidc.issuer"),
     "expired": (signed(exp=time.time() - 40), "expired"),
     "without an end": (signed(exp=None), "lacks one of"),
-    "not yet valid": (signed(nbf=time.time() + 600), "not valid yet"),
+    "not yet valid": (signed(nbf=time.time() + 86_400), "not valid yet"),
     "of tomorrow": (signed(iat=time.time() + 86_400), "not valid yet"),
     "nobody": (signed(sub=""), "sub"),
     "not signed": (lambda _, claims: unsigned(claims, {"alg": "none", "kid": "one"}), "not signed with one of"),

@@ -18,13 +18,7 @@ def test_no_request_is_answered_with_a_server_error(empty_web: Running) -> None:
 
     def ask(operation: schemathesis.schemas.APIOperation) -> None:
         @given(case=operation.as_strategy())
-        @settings(
-            max_examples=EXAMPLES,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-            derandomize=True,
-            database=None,
-        )
+        @settings(max_examples=EXAMPLES, suppress_health_check=list(HealthCheck))
         def generated(case: schemathesis.Case) -> None:
             nonlocal asked
             answer = case.call(base_url=empty_web.url, headers=headers, timeout=20)

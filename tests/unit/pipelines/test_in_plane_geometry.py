@@ -22,7 +22,7 @@ def smooth(rows: int, columns: int) -> torch.Tensor:
     return (0.9 * torch.sin(row) * torch.cos(column))[None, None]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.integers(1, 90), columns=st.integers(1, 90), row_mm=st.floats(0.3, 2.0), column_mm=st.floats(0.3, 2.0))
 def test_the_way_back_ends_on_the_source_grid(rows, columns, row_mm, column_mm):
     plan = InPlane.plan((rows, columns), (row_mm, column_mm), SPEC)
@@ -36,7 +36,7 @@ def test_the_way_back_ends_on_the_source_grid(rows, columns, row_mm, column_mm):
 
 
 @given(rows=st.integers(1, 70), columns=st.integers(1, 70), spacing=st.floats(0.91, 1.09))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_within_the_tolerance_nothing_changes(rows, columns, spacing):
     plan = InPlane.plan((rows, columns), (spacing, 1.0), SPEC)
     slices = torch.rand(1, 2, rows, columns) * 2 - 1

@@ -63,7 +63,7 @@ def test_the_same_input_gives_the_same_voxels(released, volume, write_model):
     assert np.array_equal(first.volume.voxels, again.volume.voxels)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(gain=st.floats(0.01, 100.0), offset=st.floats(-100.0, 100.0))
 def test_the_unit_of_the_scanner_does_not_matter(gain, offset, released):
     row, column = np.mgrid[:24, :24] / 4.0
