@@ -2,12 +2,14 @@
 # make test    set up, check style, types and imports, run the whole test suite
 .PHONY: demo test check lock clean
 
+# hundreds of processes start in the tests: what they import is compiled once, whatever the environment says
+export PYTHONDONTWRITEBYTECODE :=
+
 demo:
 	@deploy/setup.sh run
 	@.venv/bin/athanor demo
 
-# the attacks alone first: they ask that a peer is answered within a second, whatever else this machine has to do;
-# then in the order of the folders, which has the long ones first, so that no process waits in the end for the other
+# the attacks alone first: they ask that a peer is answered within a second, whatever else this machine has to do
 test:
 	@deploy/setup.sh test
 	@$(MAKE) --no-print-directory check

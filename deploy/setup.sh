@@ -46,9 +46,7 @@ stamp=.venv/.athanor-$kind
 wanted=$(cat "requirements/$kind.lock" pyproject.toml | sha256sum)
 if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
     say "installing the locked versions ($kind); torch is the large one"
-    # a gateway may have no right to write here and starts faster compiled; tests compile what they import
-    compile=(--compile); if [ "$kind" = test ]; then compile=(--no-compile); fi
-    .venv/bin/pip install --quiet --disable-pip-version-check "${compile[@]}" -r "requirements/$kind.lock"
+    .venv/bin/pip install --quiet --disable-pip-version-check -r "requirements/$kind.lock"
     .venv/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
     printf '%s' "$wanted" > "$stamp"
 fi

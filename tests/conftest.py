@@ -1,4 +1,4 @@
-"""Real servers for every test that asks for one: PostgreSQL, a broker, free ports."""
+"""What every test run has: its order, its random numbers, real servers for the tests that ask for one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -15,6 +16,8 @@ import sqlalchemy as sa
 import structlog
 from postgresql_server import PostgresqlServer
 from sqlalchemy.engine import make_url
+from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 from gateway.store.database import Database
 
@@ -23,6 +26,23 @@ hypothesis.settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("repeatable")
+
+
+class FromBothEnds(LoadFileScheduling):
+    """One process runs the files from the first folder on, which start whole gateways, the other from the last folder.
+
+    So there is mostly one gateway at a time, beside tests that use one core.
+    """
+
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        if self.nodes.index(node) % 2:
+            self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
+        super()._assign_work_unit(node)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling | None:
+    """What `--dist loadfile` means here."""
+    return FromBothEnds(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

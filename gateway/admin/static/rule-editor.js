@@ -144,18 +144,10 @@
     there.hidden = false;
   }
 
-  for (const input of editor.querySelectorAll("[data-key]")) {
-    const value = definition[input.dataset.key];
-    // what was typed before this script ran stays
-    if (input.type === "checkbox") input.checked = Boolean(value) || input.checked;
-    else if (value) input.value = value;
+  // the server has drawn their values: whoever is faster than this script loses nothing
+  for (const input of editor.querySelectorAll("[data-key], [data-destination]")) {
     input.disabled = readonly;
     input.addEventListener("input", remember);
-  }
-  for (const box of editor.querySelectorAll("[data-destination]")) {
-    box.checked = box.checked || (definition.destinations || []).includes(box.dataset.destination);
-    box.disabled = readonly;
-    box.addEventListener("input", remember);
   }
   document.body.addEventListener("htmx:afterSwap", (event) => {
     const said = event.target.querySelector("[data-problem]");
