@@ -38,7 +38,9 @@ __all__ = [
 
 log = logs.get("scp")
 
-_BACKLOG = 128
+# Linux drops whoever its queue has no room for, and that peer asks again after a second. So a flood is to fit in, and
+# to be passed soon: these are sent away within a third of a second (net.core.somaxconn may allow fewer).
+_BACKLOG = 512
 _MIN_PDU_BYTES = 4096
 _STALL_S = 0.2
 

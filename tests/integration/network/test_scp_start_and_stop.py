@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from network_peers import (
 from gateway.errors import ConfigurationError
 from gateway.network.receiver import StoreAnswer
 from gateway.network.scp import ScpConfig, StorageScp
+from gateway.network.scp import listen as bind
 from gateway.network.scu import DestinationAddress, OutgoingInstance, Step, echo, send
 
 
@@ -31,6 +33,15 @@ def test_an_address_in_use_is_said_before_anything_starts(listen: Listen, record
     taken = listen().port
     with pytest.raises(ConfigurationError, match=f"port {taken}: Address already in use"):
         StorageScp(ScpConfig("ATHANOR", port=taken), recorder).start()
+
+
+def test_connections_wait_while_nobody_accepts_them() -> None:
+    if int(Path("/proc/sys/net/core/somaxconn").read_text()) < 500:
+        pytest.skip("the system lets no more wait: net.core.somaxconn")
+    with ExitStack() as held:
+        listener = held.enter_context(bind(ScpConfig("ATHANOR", port=0)))
+        for _ in range(400):  # one that does not fit asks again after a second
+            held.enter_context(socket.create_connection(listener.getsockname(), timeout=0.9))
 
 
 @pytest.mark.parametrize(
