@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -12,8 +11,8 @@ import time
 import uuid
 from pathlib import Path
 
-import psutil
 import sqlalchemy as sa
+from process_family import kill_family
 from sqlalchemy.engine import make_url
 
 from gateway.commands.sandbox import free_port
@@ -69,13 +68,7 @@ class PostgresqlServer:
     def kill(self) -> None:
         """SIGKILL the postmaster, then every process of it: as when the machine's memory ran out."""
         assert self.process is not None, "start() comes first"
-        family = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.kill()
-        for child in family:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it ends by itself when it sees that
-                child.kill()
-        self.process.wait(30)
-        psutil.wait_procs(family, timeout=30)
+        kill_family(self.process)
 
     def stop(self) -> None:
         """A fast shutdown: whoever is still connected is cut off. The folder goes too."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import socket
@@ -13,6 +12,7 @@ import uuid
 from pathlib import Path
 
 import psutil
+from process_family import kill_family
 
 from gateway.commands.sandbox import free_port
 
@@ -76,13 +76,7 @@ class RabbitmqServer:
     def kill(self) -> None:
         """SIGKILL every process of it."""
         assert self.process is not None, "start() comes first"
-        family = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.kill()
-        for child in family:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it ends by itself when it sees that
-                child.kill()
-        self.process.wait(30)
-        psutil.wait_procs(family, timeout=30)
+        kill_family(self.process)
 
     def stop(self) -> None:
         """The server and its name service end; the folder goes too."""

@@ -282,12 +282,11 @@ def _compare(database: Database, listing: Path, spool_dir: Path) -> Copied:
         except FileNotFoundError:
             wrong.append(listed.path)
             continue
-        sha256 = _sha256(content, listed.of)
-        if listed.of and not listed.sha256:
+        if listed.of and (sha256 := _sha256(content, listed.of)) != listed.sha256:
+            if listed.sha256:
+                wrong.append(listed.path)
+                continue
             unsealed[listed.path] = sha256
-        elif listed.of and listed.sha256 != sha256:
-            wrong.append(listed.path)
-            continue
         files += 1
         size += len(content)
     with database.write() as connection:
